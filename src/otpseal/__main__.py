@@ -1,0 +1,5 @@
+"""`python -m otpseal` is the command line."""
+
+from otpseal.cli import main
+
+main()

@@ -1,0 +1,181 @@
+"""Engines: how a database is opened, locked and brought up to the schema.
+
+SQLite runs with a rollback journal and full synchronisation, not WAL: up to 3.51.2 a
+WAL database that several processes open can be corrupted (the WAL-reset bug). Every
+SQLite transaction is a writer and takes a file lock first: SQLite's own busy waiting
+starves a second process beside a saturated one (ADR 3).
+"""
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from otpseal.errors import ConfigurationError, StoreUnavailable
+
+#: The Alembic revision that this version of the program reads and writes.
+SCHEMA_REVISION: Final = "0001"
+
+_PRAGMAS: Final = (
+    "PRAGMA journal_mode = TRUNCATE",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA busy_timeout = 5000",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA trusted_schema = OFF",
+)
+
+
+def open_engine(url: str) -> Engine:
+    """Return an engine for `url`.
+
+    Raises:
+        ConfigurationError: not a URL, or not a database that is supported.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigurationError(
+            "OTPSEAL_DATABASE_URL is not a database URL such as"
+            " sqlite:////var/lib/otpseal/otpseal.db"
+        ) from None
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise ConfigurationError(
+            "OTPSEAL_DATABASE_URL must name an SQLite file, such as"
+            " sqlite:////var/lib/otpseal/otpseal.db"
+        )
+    engine = create_engine(
+        parsed,
+        poolclass=QueuePool,
+        connect_args={"check_same_thread": False, "isolation_level": None},
+        hide_parameters=True,  # seeds and codes must not stand in an error's text
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - DBAPI
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class WriteLock:
+    """An exclusive lock between all threads and processes that use one database."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = threading.Lock()
+        self._fd: int | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock; waits its turn, in the kernel's order."""
+        with self._threads:
+            fd = self._open()
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(fd, fcntl.LOCK_UN)
+
+    def _open(self) -> int:
+        # Opened once and kept: an open per transaction costs more than the lock.
+        if self._fd is None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            try:
+                self._fd = os.open(self._path, flags, 0o600)
+            except OSError as error:
+                raise StoreUnavailable(
+                    f"the lock file {self._path} cannot be opened:"
+                    f" {error.strerror}. Check the directory's owner and mode"
+                ) from None
+        return self._fd
+
+    def close(self) -> None:
+        """Close the lock file."""
+        with self._threads:
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+
+
+def write_lock(engine: Engine) -> WriteLock:
+    """Return the lock that goes with an engine's database file."""
+    database = Path(str(engine.url.database))
+    return WriteLock(database.with_name("store.lock"))
+
+
+def migrate(engine: Engine, lock: WriteLock) -> None:
+    """Bring the database up to `SCHEMA_REVISION`; nothing to do is cheap.
+
+    Raises:
+        StoreUnavailable: it cannot be read or written, or was made by a newer
+            version of the program.
+    """
+    with translated(), lock.held(), engine.connect() as connection, connection.begin():
+        current = _revision(connection)
+        if current == SCHEMA_REVISION:
+            return
+        if current is not None and current > SCHEMA_REVISION:
+            raise StoreUnavailable(
+                f"the database has schema {current}, this program knows"
+                f" {SCHEMA_REVISION}: it was written by a newer otpseal; upgrade the"
+                " program, or restore a backup"
+            )
+        _upgrade(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not engine_has_table(connection, "alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version"))
+    return found.scalar_one_or_none()
+
+
+def engine_has_table(connection: Connection, name: str) -> bool:
+    """Tell whether a table exists."""
+    return connection.dialect.has_table(connection, name)
+
+
+def _upgrade(connection: Connection) -> None:
+    # Alembic costs 10 MB and 0.2 s: loaded only when there is something to do.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option(
+        "script_location", str(Path(__file__).with_name("migrations"))
+    )
+    config.attributes["connection"] = connection
+    command.upgrade(config, SCHEMA_REVISION)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the database's errors into `StoreUnavailable`, without their parameters.
+
+    Raises:
+        StoreUnavailable: instead of any error of SQLAlchemy or the driver.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        # The driver's text names no values: hide_parameters is on.
+        raise StoreUnavailable(f"the store is unavailable: {error.orig}") from None
+    except SQLAlchemyError as error:
+        raise StoreUnavailable(
+            f"the store is unavailable: {type(error).__name__}"
+        ) from None

@@ -1,0 +1,251 @@
+"""The store on SQL: `otpseal.ports.Store` over SQLAlchemy Core."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select
+from sqlalchemy import update as sql_update
+
+from otpseal import throttle
+from otpseal.adapters import sql_schema as schema
+from otpseal.adapters.sql_engine import WriteLock, migrate, translated, write_lock
+from otpseal.audit import Kind, Tally
+from otpseal.ports import AccountRow, EventRow, IssuedSeed
+from otpseal.totp import Parameters
+from otpseal.verification import State
+
+_SAVE_STATE = (
+    sql_update(schema.accounts)
+    .where(schema.accounts.c.id == bindparam("account_id"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in ("disabled", "last_step", "failures", "wait_until", "refused")
+        }
+    )
+)
+_ONLY = 1  # the primary key of the one storage key
+
+
+class SqlTransaction:
+    """`otpseal.ports.Transaction` on one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def storage_key_record(self) -> bytes | None:
+        """See `otpseal.ports.Transaction`."""
+        query = select(schema.storage_keys.c.record)
+        return self._connection.execute(query).scalar_one_or_none()
+
+    def set_storage_key_record(self, record: bytes) -> None:
+        """See `otpseal.ports.Transaction`."""
+        statement = insert(schema.storage_keys)
+        self._connection.execute(statement, {"id": _ONLY, "record": record})
+
+    def accounts(self, ids: Collection[str]) -> dict[str, AccountRow]:
+        """See `otpseal.ports.Transaction`."""
+        table = schema.accounts
+        query = (
+            # In id order, so that two replicas never lock in opposite orders.
+            select(table).where(table.c.id.in_(ids)).order_by(table.c.id)
+        ).with_for_update()
+        return {row.id: _account(row) for row in self._connection.execute(query)}
+
+    def account_ids(self) -> list[str]:
+        """See `otpseal.ports.Transaction`."""
+        query = select(schema.accounts.c.id).order_by(schema.accounts.c.id)
+        return list(self._connection.execute(query).scalars())
+
+    def put_account(self, row: AccountRow) -> None:
+        """See `otpseal.ports.Transaction`."""
+        values = {
+            "id": row.id,
+            "sealed_seed": row.sealed_seed,
+            "fingerprint": row.fingerprint,
+            "algorithm": row.parameters.algorithm,
+            "digits": row.parameters.digits,
+            "period": row.parameters.period,
+            "imported_at": row.imported_at,
+            **_state_values(row.state),
+        }
+        table = schema.accounts
+        self._connection.execute(delete(table).where(table.c.id == row.id))
+        self._connection.execute(insert(table), values)
+
+    def save_states(self, states: Iterable[tuple[str, State]]) -> None:
+        """See `otpseal.ports.Transaction`."""
+        rows = [
+            {"account_id": account_id, **_state_values(state)}
+            for account_id, state in states
+        ]
+        if rows:
+            self._connection.execute(_SAVE_STATE, rows)
+
+    def append_events(self, rows: Sequence[EventRow]) -> None:
+        """See `otpseal.ports.Transaction`."""
+        values = [
+            {
+                "at_ms": row.at_ms,
+                "kind": row.kind,
+                "account": row.account,
+                "detail": row.detail,
+                "mac": row.mac,
+            }
+            for row in rows
+        ]
+        if values:
+            self._connection.execute(insert(schema.audit_events), values)
+
+    def newest_events(
+        self, limit: int, *, account: str | None = None, kind: str | None = None
+    ) -> list[EventRow]:
+        """See `otpseal.ports.Transaction`."""
+        table = schema.audit_events
+        query = select(table).order_by(table.c.id.desc()).limit(limit)
+        if account is not None:
+            query = query.where(table.c.account == account)
+        if kind is not None:
+            query = query.where(table.c.kind == kind)
+        rows = [EventRow(*row) for row in self._connection.execute(query)]
+        return rows[::-1]
+
+    def prune_events(self, before_ms: int) -> int:
+        """See `otpseal.ports.Transaction`."""
+        table = schema.audit_events
+        found = self._connection.execute(
+            delete(table).where(table.c.at_ms < before_ms)
+        )
+        return found.rowcount
+
+    def tallies(self) -> list[Tally]:
+        """See `otpseal.ports.Transaction`."""
+        found = self._connection.execute(select(schema.tallies))
+        return [Tally(Kind(kind), *rest) for kind, *rest in found]
+
+    def tally(self, kind: Kind, account: str) -> Tally:
+        """See `otpseal.ports.Transaction`."""
+        table = schema.tallies
+        query = select(table.c.pending, table.c.since).where(
+            table.c.kind == kind.value, table.c.account == account
+        )
+        row = self._connection.execute(query).one_or_none()
+        return Tally(kind, account) if row is None else Tally(kind, account, *row)
+
+    def put_tally(self, tally: Tally) -> None:
+        """See `otpseal.ports.Transaction`."""
+        table = schema.tallies
+        key = (table.c.kind == tally.kind.value, table.c.account == tally.account)
+        self._connection.execute(delete(table).where(*key))
+        self._connection.execute(
+            insert(table),
+            {
+                "kind": tally.kind.value,
+                "account": tally.account,
+                "pending": tally.pending,
+                "since": tally.since,
+            },
+        )
+
+    def mark(self, name: str) -> int | None:
+        """See `otpseal.ports.Transaction`."""
+        query = select(schema.marks.c.value).where(schema.marks.c.name == name)
+        return self._connection.execute(query).scalar_one_or_none()
+
+    def set_mark(self, name: str, value: int) -> None:
+        """See `otpseal.ports.Transaction`."""
+        table = schema.marks
+        self._connection.execute(delete(table).where(table.c.name == name))
+        self._connection.execute(insert(table), {"name": name, "value": value})
+
+    def bury(self, fingerprint: bytes, last_step: int, until: float) -> None:
+        """See `otpseal.ports.Transaction`."""
+        table = schema.tombstones
+        self._connection.execute(
+            delete(table).where(table.c.fingerprint == fingerprint)
+        )
+        self._connection.execute(
+            insert(table),
+            {"fingerprint": fingerprint, "last_step": last_step, "until": until},
+        )
+
+    def buried(self, fingerprint: bytes, now: float) -> int | None:
+        """See `otpseal.ports.Transaction`."""
+        table = schema.tombstones
+        self._connection.execute(delete(table).where(table.c.until <= now))
+        query = select(table.c.last_step).where(table.c.fingerprint == fingerprint)
+        return self._connection.execute(query).scalar_one_or_none()
+
+    def issued(self, pair: bytes) -> IssuedSeed | None:
+        """See `otpseal.ports.Transaction`."""
+        table = schema.issued_seeds
+        query = select(table).where(table.c.pair == pair).with_for_update()
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else IssuedSeed(*row)
+
+    def issued_count(self) -> int:
+        """See `otpseal.ports.Transaction`."""
+        query = select(func.count()).select_from(schema.issued_seeds)
+        return self._connection.execute(query).scalar_one()
+
+    def put_issued(self, issued: IssuedSeed) -> None:
+        """See `otpseal.ports.Transaction`."""
+        table = schema.issued_seeds
+        self._connection.execute(delete(table).where(table.c.pair == issued.pair))
+        self._connection.execute(
+            insert(table),
+            {
+                "pair": issued.pair,
+                "student_id": issued.student_id,
+                "github_repo_url": issued.github_repo_url,
+                "kid": issued.kid,
+                "sealed_seed": issued.sealed_seed,
+                "issued_at": issued.issued_at,
+            },
+        )
+
+
+def _state_values(state: State) -> dict[str, Any]:
+    return {
+        "disabled": state.disabled,
+        "last_step": state.last_step,
+        "failures": state.budget.failures,
+        "wait_until": state.budget.wait_until,
+        "refused": state.budget.refused,
+    }
+
+
+def _account(row: Any) -> AccountRow:  # noqa: ANN401 - a row of no static type
+    return AccountRow(
+        id=row.id,
+        sealed_seed=row.sealed_seed,
+        fingerprint=row.fingerprint,
+        parameters=Parameters(row.algorithm, row.digits, row.period),
+        imported_at=row.imported_at,
+        state=State(
+            disabled=row.disabled,
+            last_step=row.last_step,
+            budget=throttle.State(row.failures, row.wait_until, row.refused),
+        ),
+    )
+
+
+class SqlStore:
+    """`otpseal.ports.Store` on a database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock: WriteLock = write_lock(engine)
+        migrate(engine, self._lock)
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqlTransaction]:
+        """See `otpseal.ports.Store`."""
+        with translated(), self._lock.held(), self._engine.begin() as connection:
+            yield SqlTransaction(connection)
+
+    def close(self) -> None:
+        """See `otpseal.ports.Store`."""
+        self._engine.dispose()
+        self._lock.close()

@@ -1,0 +1,175 @@
+"""The closed vocabulary of audit events, and their canonical bytes.
+
+What is not listed in `Kind` cannot be recorded. An event never holds a seed, a code
+or anything a stranger typed; what strangers do in bulk is counted, not listed, so
+that nobody fills the disk with events.
+
+How the vocabulary grows: kinds and details may be added, never renamed or given
+another meaning; a change of the canonical form takes a new version byte.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+CANONICAL_VERSION: Final = b"\x01"
+
+#: The account of events that concern the store or the service as a whole.
+NO_ACCOUNT: Final = ""
+
+
+class Kind(StrEnum):
+    """Everything that is ever recorded."""
+
+    STORE_CREATED = "store.created"
+    """A storage key was made for an empty store; `kid`."""
+
+    SEED_IMPORTED = "seed.imported"
+    """An account got its first seed; `source`: sealed, plaintext-file."""
+
+    SEED_REPLACED = "seed.replaced"
+    """An administrator replaced the seed."""
+
+    SEED_REPEATED = "seed.repeated"
+    """The stored seed was sent again, `count` times."""
+
+    SEED_REFUSED = "seed.refused"
+    """Imports refused since the last such event, `count` of them."""
+
+    SEED_FILE_REMOVED = "seed.file-removed"
+    """A plaintext seed.txt was overwritten and removed."""
+
+    CODE_SHOWN = "code.shown"
+    """An operator asked for the current code on the command line."""
+
+    ATTEMPT_ACCEPTED = "attempt.accepted"
+    """A right code; spends `step`."""
+
+    ATTEMPT_WRONG = "attempt.wrong"
+    """A wrong code; `failures` in a row, `wait_s` if it starts a wait."""
+
+    ATTEMPT_REPLAYED = "attempt.replayed"
+    """A code of a spent step, `count` times."""
+
+    ATTEMPT_THROTTLED = "attempt.throttled"
+    """Attempts refused unseen during one wait, `count` of them."""
+
+    ATTEMPT_DISABLED = "attempt.disabled"
+    """Attempts on a disabled account, `count` of them."""
+
+    ACCOUNT_DISABLED = "account.disabled"
+    """Too many consecutive wrong codes, or an administrator's decision."""
+
+    ACCOUNT_ENABLED = "account.enabled"
+    """An administrator enabled the account and reset its throttle."""
+
+    CODE_LOGGED = "code-log.written"
+    """The minute's line was appended to the code log."""
+
+    CODE_LOG_GAP = "code-log.gap"
+    """No line was written `from` .. `to` (RFC 3339, both inclusive)."""
+
+    CODE_LOG_REPAIRED = "code-log.repaired"
+    """A torn last line of `bytes` was cut off before the next append."""
+
+    AUDIT_PRUNED = "audit.pruned"
+    """Events `before` a time were deleted, `count` of them."""
+
+    SEED_ISSUED = "authority.seed-issued"
+    """The authority made a seed for a new pair; `pair`, `kid`."""
+
+    SEED_REISSUED = "authority.seed-reissued"
+    """The same seed was sealed again for the same request, `count` times."""
+
+    REQUEST_REFUSED = "authority.request-refused"
+    """Seed requests refused since the last such event, `count` of them."""
+
+    REBOUND = "authority.rebound"
+    """An administrator bound a pair to another public key; `pair`, `kid`."""
+
+
+Detail = Mapping[str, int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the audit log.
+
+    Attributes:
+        kind: what happened.
+        at: when, in Unix seconds; kept to the millisecond.
+        account: whose, or `NO_ACCOUNT`.
+        detail: the numbers and words that `kind` names.
+    """
+
+    kind: Kind
+    at: float
+    account: str = NO_ACCOUNT
+    detail: Detail = field(default_factory=dict)
+
+    @property
+    def at_ms(self) -> int:
+        """When, in milliseconds since the Unix epoch."""
+        return round(self.at * 1000)
+
+    @property
+    def detail_json(self) -> str:
+        """The detail as canonical JSON: sorted keys, no blanks, ASCII."""
+        if not self.detail:
+            return "{}"
+        return json.dumps(self.detail, sort_keys=True, separators=(",", ":"))
+
+
+#: Events that a stranger can cause at will are written at most this often, with a
+#: count, in seconds.
+TALLY_PERIOD_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How often something happened that is counted rather than listed.
+
+    Attributes:
+        kind: what is counted.
+        account: whose.
+        pending: occurrences not yet in any event.
+        since: when the last event about them was written, in Unix seconds.
+    """
+
+    kind: Kind
+    account: str
+    pending: int = 0
+    since: float = float("-inf")
+
+    def add(self, now: float, count: int = 1) -> tuple["Tally", tuple[Event, ...]]:
+        """Count `count` more; gives the event that is due now, if one is.
+
+        The first occurrence is an event at once, the rest of the minute is one.
+        """
+        return Tally(self.kind, self.account, self.pending + count, self.since).flush(
+            now
+        )
+
+    def flush(self, now: float) -> tuple["Tally", tuple[Event, ...]]:
+        """Give the event about what is pending, if its time has come."""
+        # abs(): a clock that was set back must not silence the log.
+        if not self.pending or abs(now - self.since) < TALLY_PERIOD_S:
+            return self, ()
+        event = Event(self.kind, now, self.account, {"count": self.pending})
+        return Tally(self.kind, self.account, since=now), (event,)
+
+
+def canonical_bytes(*, kind: str, at_ms: int, account: str, detail: str) -> bytes:
+    """Return the bytes an event is authenticated by.
+
+    version (1) || at_ms (8, big endian) || for kind, account and detail each:
+    length (4, big endian) || UTF-8. Takes the stored columns, so that writing and
+    checking cannot disagree.
+    """
+    parts = [CANONICAL_VERSION, at_ms.to_bytes(8, "big", signed=True)]
+    for text in (kind, account, detail):
+        raw = text.encode("utf-8")
+        parts += (len(raw).to_bytes(4, "big"), raw)
+    return b"".join(parts)

@@ -1,0 +1,189 @@
+"""All settings, from the environment; one frozen object, made at the doors.
+
+Every field is an environment variable `OTPSEAL_<NAME>`. Secrets are never values
+here but files (`*_file`), and none has a default.
+"""
+
+import ipaddress
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from otpseal.errors import ConfigurationError
+from otpseal.secret import Secret
+
+MIN_TOKEN_CHARS = 32
+_MAX_SECRET_FILE_BYTES = 4096
+
+
+class Access(StrEnum):
+    """Who may use the classic API."""
+
+    OPEN = "open"
+    TOKEN = "token"
+    OFF = "off"
+
+
+class Settings(BaseSettings):
+    """Where everything is and how the service behaves."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OTPSEAL_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    data_dir: Path = Field(
+        Path("data"), description="Directory of the store; made with mode 0700."
+    )
+    key_file: Path | None = Field(
+        None,
+        description="Private key, PEM. Default: keys/student_private.pem"
+        " (authority: keys/instructor_private.pem) in the data directory.",
+    )
+    key_passphrase_file: Path | None = Field(
+        None, description="File with the private key's passphrase."
+    )
+    database_url: str | None = Field(
+        None, description="Default: sqlite file otpseal.db in the data directory."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port; 0 takes a free one.")
+    code_log: Path | None = Field(
+        None, description="The one-line-a-minute file; unset: there is none."
+    )
+    code_log_max_bytes: int = Field(
+        1_048_576, ge=1024, description="Size at which the code log rotates, in bytes."
+    )
+    window_steps: int = Field(
+        1, ge=0, le=1, description="Steps accepted before and after the current one."
+    )
+    classic_access: Access | None = Field(
+        None,
+        description="open, token or off. Default: open on a loopback address;"
+        " elsewhere it must be chosen.",
+    )
+    classic_token_file: Path | None = Field(
+        None, description=f"File with the bearer token, {MIN_TOKEN_CHARS}+ characters."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Host names that browsers may use, separated by commas."
+    )
+    audit_retention_days: int = Field(
+        365, ge=1, description="Audit events older than this are pruned daily, days."
+    )
+    authority_max_seeds: int = Field(
+        100_000, ge=1, description="Pairs that the authority keeps seeds for, at most."
+    )
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip().lower() for part in value.split(",") if part)
+        return value
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL, by default an SQLite file in the data directory."""
+        if self.database_url:
+            return self.database_url
+        return f"sqlite:///{(self.data_dir / 'otpseal.db').absolute()}"
+
+    def key_path(self, default_name: str) -> Path:
+        """The private key's path, by default in the data directory."""
+        return self.key_file or self.data_dir / "keys" / default_name
+
+    def key_passphrase(self) -> bytes | None:
+        """The private key's passphrase, or None if no file is set."""
+        if self.key_passphrase_file is None:
+            return None
+        return read_secret_file(
+            self.key_passphrase_file, "OTPSEAL_KEY_PASSPHRASE_FILE"
+        ).reveal()
+
+    def classic_token(self) -> Secret:
+        """The bearer token of the classic API.
+
+        Raises:
+            ConfigurationError: no file is set, or its token is too short.
+        """
+        if self.classic_token_file is None:
+            raise ConfigurationError(
+                "OTPSEAL_CLASSIC_ACCESS=token needs OTPSEAL_CLASSIC_TOKEN_FILE: a"
+                f" file with a token of at least {MIN_TOKEN_CHARS} characters"
+                " (`openssl rand -base64 48 > token`)"
+            )
+        token = read_secret_file(self.classic_token_file, "OTPSEAL_CLASSIC_TOKEN_FILE")
+        if len(token) < MIN_TOKEN_CHARS:
+            raise ConfigurationError(
+                "the token in OTPSEAL_CLASSIC_TOKEN_FILE is shorter than"
+                f" {MIN_TOKEN_CHARS} characters"
+            )
+        return token
+
+    def resolved_access(self) -> Access:
+        """Who may use the classic API.
+
+        Raises:
+            ConfigurationError: it must be chosen, because the address is not
+                loopback.
+        """
+        if self.classic_access is not None:
+            return self.classic_access
+        if is_loopback(self.host):
+            return Access.OPEN
+        raise ConfigurationError(
+            f"listening on {self.host} needs an explicit choice of who may use the"
+            " classic API: set OTPSEAL_CLASSIC_ACCESS=token and"
+            " OTPSEAL_CLASSIC_TOKEN_FILE, or OTPSEAL_CLASSIC_ACCESS=off, or"
+            " OTPSEAL_CLASSIC_ACCESS=open if something else guards this address"
+        )
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Make the settings from the environment; overrides that are None are ignored.
+
+    Raises:
+        ConfigurationError: names the variable, never its value.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = "_".join(str(part) for part in first["loc"][:1]).upper()
+        raise ConfigurationError(f"OTPSEAL_{name}: {first['msg']}") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a listener on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_secret_file(path: Path, variable: str) -> Secret:
+    """Return the first line of a secret file, without its line break.
+
+    Raises:
+        ConfigurationError: missing, unreadable, empty or too large: a secret that
+            fails to load fails loudly.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_SECRET_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{variable}: {path} cannot be read: {error.strerror}"
+        ) from None
+    if len(content) > _MAX_SECRET_FILE_BYTES:
+        raise ConfigurationError(f"{variable}: {path} is too large for a secret")
+    secret = content.split(b"\n", 1)[0].rstrip(b"\r")
+    if not secret:
+        raise ConfigurationError(f"{variable}: {path} is empty")
+    return Secret(secret)

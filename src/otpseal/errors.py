@@ -1,0 +1,149 @@
+"""Every error that otpseal raises on purpose.
+
+One tree, so that a caller can catch as much or as little as it means to::
+
+    OtpsealError
+    ├── ConfigurationError       a setting is missing or contradicts another
+    ├── KeyRefused               an RSA key that the policy does not accept
+    ├── KeyUnavailable           a key file is missing, open to others or locked
+    ├── UnsealFailed             a sealed seed did not open; never says why
+    ├── SeedMissing              the account has no seed yet
+    ├── SeedConflict             another seed is already stored
+    ├── StoreUnavailable         the store cannot be reached, read or written
+    │   └── StoreMismatch        key and store do not belong together
+    ├── SeedUnreadable           a stored seed does not decrypt
+    ├── Overloaded               a bounded queue is full
+    ├── CodeLogUnwritable        the code log cannot be appended to
+    ├── ProofRefused             a commit proof cannot be made or does not verify
+    ├── RequestRefused           the authority does not answer this request
+    │   ├── BindingConflict      the pair is bound to another key
+    │   └── CapacityReached      the authority holds as many seeds as it may
+    └── AuthorityUnusable        the authority did not give a usable answer
+
+Messages are for people and say what to do. `code` is for programs and never
+changes. Neither ever holds a secret or a piece of the input that failed. HTTP
+statuses and exit codes are the doors' business.
+"""
+
+from typing import ClassVar
+
+
+class OtpsealError(Exception):
+    """Base of all deliberate errors; `str(error)` is fit to be shown."""
+
+    code: ClassVar[str] = "error"
+
+
+class ConfigurationError(OtpsealError):
+    """A setting is missing, malformed or contradicts another."""
+
+    code = "configuration"
+
+
+class KeyRefused(OtpsealError):
+    """An RSA key outside the policy of `otpseal.keypolicy`, or not a key at all."""
+
+    code = "key_refused"
+
+
+class KeyUnavailable(OtpsealError):
+    """A key file is missing, readable by others, or locked by a passphrase."""
+
+    code = "key_unavailable"
+
+
+class UnsealFailed(OtpsealError):
+    """A sealed seed did not open.
+
+    One text for every cause (base64, length, padding, content), so that the
+    service is no decryption oracle. Takes no argument for the same reason.
+    """
+
+    code = "unseal_failed"
+
+    def __init__(self) -> None:
+        super().__init__("Decryption failed")
+
+
+class SeedMissing(OtpsealError):
+    """The account has no seed yet."""
+
+    code = "seed_missing"
+
+
+class SeedConflict(OtpsealError):
+    """A different seed is already stored for the account."""
+
+    code = "seed_conflict"
+
+
+class StoreUnavailable(OtpsealError):
+    """The store cannot be reached, read or written; nothing was decided."""
+
+    code = "store_unavailable"
+
+
+class StoreMismatch(StoreUnavailable):
+    """The private key and the store do not belong together."""
+
+    code = "store_mismatch"
+
+
+class SeedUnreadable(OtpsealError):
+    """A stored seed does not decrypt: a damaged row or a foreign storage key.
+
+    Attributes:
+        account: the account concerned; for the log, not for the network.
+    """
+
+    code = "seed_unreadable"
+
+    def __init__(self, account: str) -> None:
+        super().__init__(
+            f"the stored seed of account {account!r} cannot be read: restore the"
+            " database from a backup, or replace the seed with"
+            " `otpseal seed replace`"
+        )
+        self.account = account
+
+
+class Overloaded(OtpsealError):
+    """A bounded queue is full; the same call may succeed in a moment."""
+
+    code = "overloaded"
+
+
+class CodeLogUnwritable(OtpsealError):
+    """The code log cannot be appended to; nothing was written."""
+
+    code = "code_log_unwritable"
+
+
+class ProofRefused(OtpsealError):
+    """A commit proof cannot be made from this input, or does not verify."""
+
+    code = "proof_refused"
+
+
+class RequestRefused(OtpsealError):
+    """The authority refuses a seed request."""
+
+    code = "request_refused"
+
+
+class BindingConflict(RequestRefused):
+    """The subscriber and repository are bound to another public key."""
+
+    code = "binding_conflict"
+
+
+class CapacityReached(RequestRefused):
+    """The authority holds as many seeds as it is allowed to."""
+
+    code = "capacity_reached"
+
+
+class AuthorityUnusable(OtpsealError):
+    """The authority could not be reached or its answer is not a sealed seed."""
+
+    code = "authority_unusable"

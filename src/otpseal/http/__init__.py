@@ -1,0 +1,1 @@
+"""The HTTP doors: the service's and the authority's."""

@@ -1,0 +1,116 @@
+"""The audit log as use cases write and read it: events with their MACs.
+
+`Ledger` writes within the transaction of the action itself; `AuditLog` lists, checks
+and prunes.
+"""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from otpseal.audit import Event, Kind, canonical_bytes
+from otpseal.ports import Clock, EventRow, Store, Transaction
+from otpseal.storage_key import StorageKey
+
+_DAY_S = 86_400
+
+
+class Ledger:
+    """Writes the audit events and counts of one transaction."""
+
+    def __init__(self, tx: Transaction, storage_key: StorageKey) -> None:
+        self._tx = tx
+        self._storage_key = storage_key
+
+    def record(self, *events: Event) -> None:
+        """Append `events`."""
+        if events:
+            self._tx.append_events([self._row(event) for event in events])
+
+    def count(self, kind: Kind, account: str, now: float, count: int = 1) -> None:
+        """Count what is not to be listed one by one."""
+        tally, events = self._tx.tally(kind, account).add(now, count)
+        self._tx.put_tally(tally)
+        self.record(*events)
+
+    def flush(self, now: float) -> None:
+        """Write the events about counts whose time has come."""
+        for tally in self._tx.tallies():
+            flushed, events = tally.flush(now)
+            if events:
+                self._tx.put_tally(flushed)
+                self.record(*events)
+
+    def _row(self, event: Event) -> EventRow:
+        row = EventRow(
+            id=0,  # the store gives it
+            at_ms=event.at_ms,
+            kind=event.kind.value,
+            account=event.account,
+            detail=event.detail_json,
+            mac=b"",
+        )
+        return replace_mac(row, self._storage_key)
+
+
+def replace_mac(row: EventRow, storage_key: StorageKey) -> EventRow:
+    """Return `row` with the MAC that belongs to its content."""
+    mac = storage_key.authenticate(
+        canonical_bytes(
+            kind=row.kind, at_ms=row.at_ms, account=row.account, detail=row.detail
+        )
+    )
+    return EventRow(row.id, row.at_ms, row.kind, row.account, row.detail, mac)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """An audit event as it is listed.
+
+    Attributes:
+        row: as stored.
+        genuine: whether it reads as it was written under this storage key.
+    """
+
+    row: EventRow
+    genuine: bool
+
+
+class AuditLog:
+    """Lists, checks and prunes the audit events of a store."""
+
+    def __init__(self, store: Store, storage_key: StorageKey, clock: Clock) -> None:
+        self._store = store
+        self._storage_key = storage_key
+        self._clock = clock
+
+    def newest(
+        self, limit: int, *, account: str | None = None, kind: str | None = None
+    ) -> list[AuditRecord]:
+        """Return the newest `limit` events, oldest first."""
+        with self._store.transaction() as tx:
+            rows = tx.newest_events(limit, account=account, kind=kind)
+        return [AuditRecord(row, self._is_genuine(row)) for row in rows]
+
+    def _is_genuine(self, row: EventRow) -> bool:
+        expected = replace_mac(row, self._storage_key).mac
+        return hmac.compare_digest(expected, row.mac)
+
+    def prune(self, days: int) -> int:
+        """Delete events older than `days`; returns how many, and records it."""
+        with self._store.transaction() as tx:
+            now = self._clock()
+            before = now - days * _DAY_S
+            count = tx.prune_events(round(before * 1000))
+            if count:
+                detail = {"count": count, "before": rfc3339(before)}
+                Ledger(tx, self._storage_key).record(
+                    Event(Kind.AUDIT_PRUNED, now, detail=detail)
+                )
+        return count
+
+
+def rfc3339(at: float) -> str:
+    """Return a Unix time as RFC 3339 UTC to the second."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,193 @@
+"""What the use cases need from the outside, as protocols.
+
+An interface stands here only where two implementations exist: the store (SQL, and
+the memory fake of the tests), the keys (a file, and a key made in memory), the code
+log (a file, and the fake). One contract suite runs over all implementations of each.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from otpseal.audit import Kind, Tally
+from otpseal.storage_key import WrappingKey
+from otpseal.totp import Parameters
+from otpseal.verification import State
+
+#: Gives the Unix time in seconds. Only doors and wiring choose one.
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """An account as it rests.
+
+    Attributes:
+        id: the account's name.
+        sealed_seed: the seed under the storage key, bound to `id`.
+        fingerprint: keyed fingerprint of the seed.
+        parameters: algorithm, digits and period.
+        imported_at: when the seed arrived, in Unix seconds.
+        state: what decisions have made of it.
+    """
+
+    id: str
+    sealed_seed: bytes
+    fingerprint: bytes
+    parameters: Parameters
+    imported_at: float
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An audit event as it rests; `id` rises and is given by the store."""
+
+    id: int
+    at_ms: int
+    kind: str
+    account: str
+    detail: str
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedSeed:
+    """A seed that the authority made for a subscriber and repository.
+
+    Attributes:
+        pair: SHA-256 over the length-prefixed pair; the primary key.
+        student_id: the subscriber, byte for byte as requested.
+        github_repo_url: the repository, likewise.
+        kid: the only key this seed is ever sealed to.
+        sealed_seed: the seed under the authority's storage key, bound to `pair`.
+        issued_at: Unix seconds.
+    """
+
+    pair: bytes
+    student_id: str
+    github_repo_url: str
+    kid: str
+    sealed_seed: bytes
+    issued_at: float
+
+
+class Transaction(Protocol):
+    """All that can be read and written while the store's write lock is held.
+
+    Everything becomes durable together when the `Store.transaction` block ends, or
+    nothing does if it ends by an exception.
+    """
+
+    def storage_key_record(self) -> bytes | None:
+        """Return the wrapped storage key, or None in an empty store."""
+
+    def set_storage_key_record(self, record: bytes) -> None:
+        """Store the wrapped storage key; only ever into an empty store."""
+
+    def accounts(self, ids: Collection[str]) -> dict[str, AccountRow]:
+        """Return those of the accounts that exist, their rows locked."""
+
+    def account_ids(self) -> list[str]:
+        """Return every account's id, sorted."""
+
+    def put_account(self, row: AccountRow) -> None:
+        """Insert the account, or replace the one of that id."""
+
+    def save_states(self, states: Iterable[tuple[str, State]]) -> None:
+        """Store the new states of existing accounts."""
+
+    def append_events(self, rows: Sequence[EventRow]) -> None:
+        """Append audit events; their `id` is ignored."""
+
+    def newest_events(
+        self, limit: int, *, account: str | None = None, kind: str | None = None
+    ) -> list[EventRow]:
+        """Return the newest `limit` events, oldest first."""
+
+    def prune_events(self, before_ms: int) -> int:
+        """Delete events older than that; returns how many."""
+
+    def tallies(self) -> list[Tally]:
+        """Return every tally."""
+
+    def tally(self, kind: Kind, account: str) -> Tally:
+        """Return one tally; a fresh one if there is none."""
+
+    def put_tally(self, tally: Tally) -> None:
+        """Store a tally."""
+
+    def mark(self, name: str) -> int | None:
+        """Return a named number, or None."""
+
+    def set_mark(self, name: str, value: int) -> None:
+        """Store a named number."""
+
+    def bury(self, fingerprint: bytes, last_step: int, until: float) -> None:
+        """Remember until `until` that a removed seed's steps are spent."""
+
+    def buried(self, fingerprint: bytes, now: float) -> int | None:
+        """Return the last step of a removed seed; forgets what is over."""
+
+    def issued(self, pair: bytes) -> IssuedSeed | None:
+        """Return the seed issued for a pair, its row locked."""
+
+    def issued_count(self) -> int:
+        """Return how many pairs have a seed."""
+
+    def put_issued(self, issued: IssuedSeed) -> None:
+        """Insert an issued seed, or replace the one of that pair."""
+
+
+class Store(Protocol):
+    """Durable state, shared by threads and processes."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Open a transaction under the store's write lock.
+
+        Raises:
+            StoreUnavailable: at the start, in between or at the commit; then
+                nothing of it is stored.
+        """
+
+    def close(self) -> None:
+        """Release connections and files."""
+
+
+class Keys(WrappingKey, Protocol):
+    """One RSA key pair; the private half may live elsewhere (a file, a token)."""
+
+
+class CodeLogFile(Protocol):
+    """The code log while its lock is held."""
+
+    def newest_minute(self) -> int | None:
+        """Return the minute (Unix time // 60) of the newest line, or None."""
+
+    def repair(self) -> int:
+        """Cut off a torn last line; returns how many bytes it had."""
+
+    def append(self, now: float, code: str) -> None:
+        """Append one line durably, or leave the file as it was.
+
+        Raises:
+            CodeLogUnwritable: nothing was appended.
+        """
+
+    def undo(self) -> None:
+        """Take the last appended line back."""
+
+
+class CodeLog(Protocol):
+    """The one-line-a-minute file that cron writes."""
+
+    def locked(self) -> AbstractContextManager[CodeLogFile]:
+        """Open it under its lock, so that two runs follow one another.
+
+        Raises:
+            CodeLogUnwritable: it cannot be opened; says why and what to do.
+        """
+
+    def newest_line_at(self) -> float | None:
+        """Return the Unix time of the newest line, rotated files included."""

@@ -1,0 +1,191 @@
+"""The storage key: 32 random bytes that protect what rests in the store.
+
+It feeds HKDF only; each use has a subkey with its own `info`. It rests as a record,
+wrapped by the import key and signed by it: OAEP alone would let anyone who can write
+the database wrap a storage key of his own choosing under the public key, and plant
+seeds that he knows.
+
+Bytes (integers big endian, `lp16(x)` = two bytes of length, then x)::
+
+    record       = version (1) || lp16(kid) || lp16(wrapped) || lp16(signature)
+    wrapped      = RSA-OAEP(SHA-256, label "otpseal storage key v1", storage key)
+    signature    = RSA-PSS(SHA-256, salt 32) over
+                   lp16("otpseal storage key v1") || version || lp16(kid) || lp16(wrapped)
+    seed at rest = version (1) || nonce (12) || AES-256-GCM(subkey, seed, aad)
+    aad          = "otpseal seed v1" || lp16(account id)
+
+A new form takes a new version byte; parsers accept the versions they know, exactly.
+"""
+
+import hmac
+import secrets
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from otpseal.errors import ProofRefused, SeedUnreadable, StoreMismatch, UnsealFailed
+from otpseal.padding import oaep_encrypt, pss_verify
+from otpseal.secret import Secret
+
+STORAGE_KEY_BYTES: Final = 32
+WRAP_LABEL: Final = b"otpseal storage key v1"
+PSS_SALT_BYTES: Final = 32
+
+_VERSION: Final = b"\x01"
+_NONCE_BYTES: Final = 12
+_SEED_AAD: Final = b"otpseal seed v1"
+
+Random = Callable[[int], bytes]
+
+
+class WrappingKey(Protocol):
+    """The RSA key pair that wraps and signs: `otpseal.ports.Keys` is one."""
+
+    @property
+    def kid(self) -> str:
+        """RFC 7638 thumbprint of the public key."""
+
+    @property
+    def public_key(self) -> RSAPublicKey:
+        """The public half."""
+
+    def oaep_decrypt(self, ciphertext: bytes, *, label: bytes | None = None) -> bytes:
+        """Decrypt RSA-OAEP-SHA-256.
+
+        Raises:
+            UnsealFailed: for every cause alike.
+        """
+
+    def pss_sign(self, message: bytes, *, salt_length: int) -> bytes:
+        """Sign with RSA-PSS-SHA-256 and that many bytes of salt."""
+
+
+class StorageKey:
+    """Subkeys of one storage key, ready for use. Prints nothing of itself."""
+
+    def __init__(self, key: Secret) -> None:
+        if len(key) != STORAGE_KEY_BYTES:
+            raise ValueError(f"a storage key has {STORAGE_KEY_BYTES} bytes")
+        self._key = key
+        self._seeds = AESGCM(self._subkey(b"otpseal seeds at rest v1"))
+        self._fingerprints = self._subkey(b"otpseal seed fingerprint v1")
+        self._events = self._subkey(b"otpseal audit event v1")
+
+    def _subkey(self, info: bytes) -> bytes:
+        # RFC 5869; no salt: the input is uniformly random already (section 3.1).
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(
+            self._key.reveal()
+        )
+
+    @classmethod
+    def generate(cls, random: Random = secrets.token_bytes) -> "StorageKey":
+        """Make a new storage key from `random`."""
+        return cls(Secret(random(STORAGE_KEY_BYTES)))
+
+    def wrap(self, keys: WrappingKey) -> bytes:
+        """Return the record that only the private key of `keys` opens."""
+        wrapped = oaep_encrypt(keys.public_key, self._key.reveal(), label=WRAP_LABEL)
+        kid = keys.kid.encode("ascii")
+        signature = keys.pss_sign(
+            _signed_bytes(kid, wrapped), salt_length=PSS_SALT_BYTES
+        )
+        return _VERSION + _lp16(kid) + _lp16(wrapped) + _lp16(signature)
+
+    @classmethod
+    def unwrap(cls, record: bytes, keys: WrappingKey) -> "StorageKey":
+        """Open a record: first its signature, then its content.
+
+        Raises:
+            StoreMismatch: the record is damaged, forged, or by another key.
+        """
+        kid, wrapped, signature = _parse_record(record)
+        if kid != keys.kid.encode("ascii"):
+            raise StoreMismatch(
+                f"this store belongs to another private key: the key given is"
+                f" {keys.kid}. Point OTPSEAL_KEY_FILE at the key the store was made"
+                " with; its id stands in the record, and a store is never re-keyed"
+            )
+        try:
+            pss_verify(
+                keys.public_key,
+                signature,
+                _signed_bytes(kid, wrapped),
+                salt_length=PSS_SALT_BYTES,
+            )
+            key = Secret(keys.oaep_decrypt(wrapped, label=WRAP_LABEL))
+        except (ProofRefused, UnsealFailed):
+            raise _damaged_record() from None
+        if len(key) != STORAGE_KEY_BYTES:
+            raise _damaged_record()
+        return cls(key)
+
+    def seal_seed(
+        self, seed: Secret, account: str, random: Random = secrets.token_bytes
+    ) -> bytes:
+        """Encrypt a seed to rest under `account`; 29 bytes longer than the seed."""
+        nonce = random(_NONCE_BYTES)
+        ciphertext = self._seeds.encrypt(nonce, seed.reveal(), _aad(account))
+        return _VERSION + nonce + ciphertext
+
+    def open_seed(self, sealed: bytes, account: str) -> Secret:
+        """Decrypt what `seal_seed` made for the same account.
+
+        Raises:
+            SeedUnreadable: damaged, moved from another account, or by another key.
+        """
+        if sealed[:1] != _VERSION:
+            raise SeedUnreadable(account)
+        nonce, ciphertext = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+        try:
+            return Secret(self._seeds.decrypt(nonce, ciphertext, _aad(account)))
+        except (InvalidTag, ValueError):
+            raise SeedUnreadable(account) from None
+
+    def fingerprint(self, seed: Secret) -> bytes:
+        """Return 32 bytes that tell seeds apart and say nothing about them."""
+        return hmac.digest(self._fingerprints, seed.reveal(), "sha256")
+
+    def authenticate(self, canonical_event: bytes) -> bytes:
+        """Return the 32-byte MAC of an audit event's canonical bytes."""
+        return hmac.digest(self._events, canonical_event, "sha256")
+
+
+def _lp16(part: bytes) -> bytes:
+    return len(part).to_bytes(2, "big") + part
+
+
+def _aad(account: str) -> bytes:
+    return _SEED_AAD + _lp16(account.encode("utf-8"))
+
+
+def _signed_bytes(kid: bytes, wrapped: bytes) -> bytes:
+    return _lp16(WRAP_LABEL) + _VERSION + _lp16(kid) + _lp16(wrapped)
+
+
+def _damaged_record() -> StoreMismatch:
+    return StoreMismatch(
+        "the store's key record is damaged or was not made by this private key:"
+        " restore the database from a backup"
+    )
+
+
+def _parse_record(record: bytes) -> tuple[bytes, bytes, bytes]:
+    if record[:1] != _VERSION:
+        raise _damaged_record()
+    parts = []
+    rest = record[1:]
+    for _ in range(3):
+        length = int.from_bytes(rest[:2], "big")
+        part, rest = rest[2 : 2 + length], rest[2 + length :]
+        if len(part) != length:
+            raise _damaged_record()
+        parts.append(part)
+    if rest:
+        raise _damaged_record()
+    kid, wrapped, signature = parts
+    return kid, wrapped, signature

@@ -1,0 +1,262 @@
+"""Settings -> Service or Authority; the only module that names adapters.
+
+Here the store, the private key and the storage key are brought together: a store
+and a key that do not belong together are refused, and keys are made only for an
+empty store, under the store's lock, so that several processes starting at once end
+up with one.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from otpseal import envelope, throttle
+from otpseal.adapters.file_code_log import FileCodeLog
+from otpseal.adapters.file_keys import (
+    RsaKeys,
+    generate_private_key,
+    load_keys,
+    write_key_pair,
+)
+from otpseal.adapters.sql_engine import open_engine
+from otpseal.adapters.sql_store import SqlStore
+from otpseal.audit import Event, Kind
+from otpseal.authority import Authority
+from otpseal.config import Settings
+from otpseal.errors import (
+    ConfigurationError,
+    SeedConflict,
+    StoreMismatch,
+    UnsealFailed,
+)
+from otpseal.ledger import AuditLog, Ledger
+from otpseal.minute import MinuteJob
+from otpseal.ports import Clock, CodeLog, Keys, Store
+from otpseal.service import DEFAULT_ACCOUNT, Service
+from otpseal.storage_key import StorageKey
+
+SERVICE_KEY_NAME = "student_private.pem"
+AUTHORITY_KEY_NAME = "instructor_private.pem"
+SERVICE_KEY_BITS = 4096
+AUTHORITY_KEY_BITS = 8192
+
+_MAX_SEED_FILE_BYTES = 4096
+_log = logging.getLogger("otpseal")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What both sides share: an open store, its keys and its audit log."""
+
+    store: Store
+    keys: Keys
+    storage_key: StorageKey
+    audit: AuditLog
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedService(Opened):
+    """A service ready for use.
+
+    Attributes:
+        service: the use cases.
+        code_log: the one-line-a-minute file, if one is configured.
+        minute_job: what cron runs, if a code log is configured.
+    """
+
+    service: Service
+    code_log: CodeLog | None
+    minute_job: MinuteJob | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedAuthority(Opened):
+    """An authority ready for use."""
+
+    authority: Authority
+
+
+@contextmanager
+def open_service(
+    settings: Settings,
+    *,
+    clock: Clock = time.time,
+    policy: throttle.Policy = throttle.DEFAULT_POLICY,
+    new_key_bits: int = SERVICE_KEY_BITS,
+) -> Iterator[OpenedService]:
+    """Open the service's store and keys; close them at the end of the block.
+
+    Raises:
+        ConfigurationError, KeyUnavailable, KeyRefused, StoreUnavailable: says what
+            to do.
+    """
+    with _open(settings, SERVICE_KEY_NAME, new_key_bits, clock) as opened:
+        service = Service(
+            opened.store,
+            keys=opened.keys,
+            storage_key=opened.storage_key,
+            clock=clock,
+            window=settings.window_steps,
+            policy=policy,
+        )
+        _adopt_seed_file(settings.data_dir / "seed.txt", service)
+        code_log = job = None
+        if settings.code_log is not None:
+            code_log = FileCodeLog(
+                settings.code_log, max_bytes=settings.code_log_max_bytes
+            )
+            job = MinuteJob(
+                opened.store,
+                storage_key=opened.storage_key,
+                code_log=code_log,
+                clock=clock,
+                account=DEFAULT_ACCOUNT,
+            )
+        yield OpenedService(
+            store=opened.store,
+            keys=opened.keys,
+            storage_key=opened.storage_key,
+            audit=opened.audit,
+            service=service,
+            code_log=code_log,
+            minute_job=job,
+        )
+
+
+@contextmanager
+def open_authority(
+    settings: Settings,
+    *,
+    clock: Clock = time.time,
+    new_key_bits: int = AUTHORITY_KEY_BITS,
+) -> Iterator[OpenedAuthority]:
+    """Open the authority's store and keys; raises as `open_service` does."""
+    with _open(settings, AUTHORITY_KEY_NAME, new_key_bits, clock) as opened:
+        authority = Authority(
+            opened.store,
+            keys=opened.keys,
+            storage_key=opened.storage_key,
+            clock=clock,
+            max_seeds=settings.authority_max_seeds,
+        )
+        yield OpenedAuthority(
+            store=opened.store,
+            keys=opened.keys,
+            storage_key=opened.storage_key,
+            audit=opened.audit,
+            authority=authority,
+        )
+
+
+@contextmanager
+def _open(
+    settings: Settings, key_name: str, new_key_bits: int, clock: Clock
+) -> Iterator[Opened]:
+    _make_data_dir(settings.data_dir)
+    key_path = settings.key_path(key_name)
+    passphrase = settings.key_passphrase()
+    # Loaded before the store's lock is taken: validating the key takes 0.4 s.
+    keys = load_keys(key_path, passphrase) if key_path.exists() else None
+
+    def make_keys() -> RsaKeys:
+        _log.info("making an RSA-%d key for the new store", new_key_bits)
+        key = generate_private_key(new_key_bits)
+        write_key_pair(key, key_path, passphrase)
+        return RsaKeys(key)
+
+    store = SqlStore(open_engine(settings.resolved_database_url))
+    try:
+        loaded, storage_key = _unlock(
+            store,
+            keys,
+            load=lambda: load_keys(key_path, passphrase),
+            make=make_keys,
+            clock=clock,
+        )
+        audit = AuditLog(store, storage_key, clock)
+        yield Opened(store, loaded, storage_key, audit)
+    finally:
+        store.close()
+
+
+def _make_data_dir(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"OTPSEAL_DATA_DIR: {path} cannot be made: {error.strerror}"
+        ) from None
+
+
+def _unlock(
+    store: Store,
+    keys: RsaKeys | None,
+    *,
+    load: Callable[[], RsaKeys],
+    make: Callable[[], RsaKeys],
+    clock: Clock,
+) -> tuple[RsaKeys, StorageKey]:
+    """Return the private key and the storage key that `store` was made with."""
+    with store.transaction() as tx:
+        record = tx.storage_key_record()
+        if record is None:
+            if tx.account_ids() or tx.issued_count():
+                raise StoreMismatch(
+                    "the store holds seeds but no key record: restore the database"
+                    " from a backup"
+                )
+            keys = keys or make()
+            storage_key = StorageKey.generate()
+            tx.set_storage_key_record(storage_key.wrap(keys))
+            event = Event(Kind.STORE_CREATED, clock(), detail={"kid": keys.kid})
+            Ledger(tx, storage_key).record(event)
+            return keys, storage_key
+        # Another process may have made the key while this one waited for the lock.
+        keys = keys or load()
+        return keys, StorageKey.unwrap(record, keys)
+
+
+def _adopt_seed_file(path: Path, service: Service) -> None:
+    """Import the plaintext seed of an existing deployment once, then destroy it."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_SEED_FILE_BYTES)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        _log.warning("%s cannot be read: %s", path, error.strerror)
+        return
+    try:
+        seed = envelope.parse_seed_text(text)
+        service.import_seed(seed, source="plaintext-file")
+    except UnsealFailed:
+        _log.warning(
+            "%s does not hold a seed of 64 hex characters: it was left as it is;"
+            " remove it, it does not belong here",
+            path,
+        )
+        return
+    except SeedConflict:
+        _log.warning(
+            "%s holds another seed than the store: it was left as it is; remove it,"
+            " or run `otpseal seed replace` if it is the right one",
+            path,
+        )
+        return
+    _shred(path)
+    service.record_seed_file_removed()
+    _log.warning("%s was imported into the store, overwritten and removed", path)
+
+
+def _shred(path: Path) -> None:
+    # Journals and flash translation may keep copies; this is what a program can do.
+    with path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.write(b"\0" * size)
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()
