@@ -92,6 +92,9 @@ class Kind(StrEnum):
 
 Detail = Mapping[str, int | str]
 
+# Made once: json.dumps with arguments makes an encoder a call.
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -119,7 +122,7 @@ class Event:
         """The detail as canonical JSON: sorted keys, no blanks, ASCII."""
         if not self.detail:
             return "{}"
-        return json.dumps(self.detail, sort_keys=True, separators=(",", ":"))
+        return _ENCODER.encode(self.detail)
 
 
 #: Events that a stranger can cause at will are written at most this often, with a

@@ -2,18 +2,25 @@
 
 import hashlib
 import secrets
+from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from otpseal import keypolicy
-from otpseal.audit import Event, Kind
+from otpseal.audit import NO_ACCOUNT, Event, Kind
 from otpseal.envelope import SEED_BYTES, seal
-from otpseal.errors import BindingConflict, CapacityReached, RequestRefused
+from otpseal.errors import (
+    BindingConflict,
+    CapacityReached,
+    RequestRefused,
+    StoreMismatch,
+)
 from otpseal.ledger import Ledger
 from otpseal.ports import Clock, IssuedSeed, Keys, Store
 from otpseal.secret import Secret
 from otpseal.storage_key import StorageKey
 
+#: Longest student_id and github_repo_url, in bytes of UTF-8.
 MAX_NAME_BYTES = 1024
 
 
@@ -60,6 +67,7 @@ class Authority:
             KeyRefused: a key that the policy does not accept.
             BindingConflict: the pair is bound to another key; that is counted.
             CapacityReached: no room for a new pair; that is counted.
+            SeedUnreadable: the stored seed is damaged, or was bound by a stranger.
             StoreUnavailable: nothing was made.
         """
         pair = pair_id(student_id, github_repo_url)
@@ -77,8 +85,10 @@ class Authority:
             ledger = Ledger(tx, self._storage_key)
             issued = tx.issued(pair)
             if issued is not None and issued.kid == kid:
-                ledger.count(Kind.SEED_REISSUED, pair.hex(), now)
-                return self._storage_key.open_seed(issued.sealed_seed, pair.hex())
+                seed = self._open(issued)
+                # One count for all pairs: a stranger can make pairs at will.
+                ledger.count(Kind.SEED_REISSUED, NO_ACCOUNT, now)
+                return seed
             if issued is not None:
                 refusal = BindingConflict(
                     "this student_id and github_repo_url are bound to another public"
@@ -92,14 +102,14 @@ class Authority:
                 )
             else:
                 seed = Secret(secrets.token_bytes(SEED_BYTES))
-                sealed = self._storage_key.seal_seed(seed, pair.hex())
+                sealed = self._storage_key.seal_seed(seed, _place(pair, kid))
                 tx.put_issued(
                     IssuedSeed(pair, student_id, github_repo_url, kid, sealed, now)
                 )
                 detail = {"pair": pair.hex(), "kid": kid}
                 ledger.record(Event(Kind.SEED_ISSUED, now, detail=detail))
                 return seed
-            ledger.count(Kind.REQUEST_REFUSED, "", now)
+            ledger.count(Kind.REQUEST_REFUSED, NO_ACCOUNT, now)
         # Raised only here: an exception inside would undo the count.
         raise refusal
 
@@ -111,6 +121,7 @@ class Authority:
         Raises:
             RequestRefused: the authority has no seed for this pair.
             KeyRefused: a key that the policy does not accept.
+            SeedUnreadable, StoreUnavailable: nothing was changed.
         """
         pair = pair_id(student_id, github_repo_url)
         kid = keypolicy.key_id(keypolicy.parse_public_key(public_key))
@@ -122,19 +133,44 @@ class Authority:
                     " are compared byte for byte"
                 )
             now = self._clock()
-            tx.put_issued(
-                IssuedSeed(
-                    pair,
-                    issued.student_id,
-                    issued.github_repo_url,
-                    kid,
-                    issued.sealed_seed,
-                    issued.issued_at,
-                )
-            )
+            sealed = self._storage_key.seal_seed(self._open(issued), _place(pair, kid))
+            tx.put_issued(replace(issued, kid=kid, sealed_seed=sealed))
             detail = {"pair": pair.hex(), "kid": kid}
-            Ledger(tx, self._storage_key).record(Event(Kind.REBOUND, now, detail=detail))
+            event = Event(Kind.REBOUND, now, detail=detail)
+            Ledger(tx, self._storage_key).record(event)
         return kid
+
+    def _open(self, issued: IssuedSeed) -> Secret:
+        place = _place(issued.pair, issued.kid)
+        return self._storage_key.open_seed(issued.sealed_seed, place)
+
+    def check_store(self) -> None:
+        """Tell by returning that seeds can be issued.
+
+        Raises:
+            StoreUnavailable: they cannot; says why.
+        """
+        with self.store.transaction() as tx:
+            if tx.storage_key_record() is None:
+                raise StoreMismatch(
+                    "the store was emptied while the authority ran: restore the"
+                    " database from a backup and restart"
+                )
+
+    def settle(self) -> None:
+        """Write the events about what was only counted; called every minute.
+
+        Raises:
+            StoreUnavailable: nothing was written; the next call may succeed.
+        """
+        with self.store.transaction() as tx:
+            Ledger(tx, self._storage_key).flush(self._clock())
+
+
+def _place(pair: bytes, kid: str) -> str:
+    # With the kid in it, whoever can write the database cannot rebind a pair to
+    # himself: the seed does not open in its new place.
+    return f"{pair.hex()} {kid}"
 
 
 def pair_id(student_id: str, github_repo_url: str) -> bytes:

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from otpseal.errors import OtpsealError, Overloaded, StoreUnavailable
@@ -23,6 +24,9 @@ MAX_WAITING: Final = 4096
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+#: Takes a result, or the error in its place.
+Answer = Callable[[R | BaseException], None]
 
 
 class Batcher(Generic[T, R]):
@@ -41,28 +45,28 @@ class Batcher(Generic[T, R]):
         name: str,
     ) -> None:
         self._handle = handle
-        self._waiting: deque[tuple[T, Future[R]]] = deque()
+        self._waiting: deque[tuple[T, Answer[R]]] = deque()
         self._wake = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, item: T) -> Future[R]:
-        """Return a future of the item's result.
+    def submit(self, item: T, answer: "Answer[R]") -> None:
+        """Have `item` handled; `answer` gets its result or error, on the thread.
+
+        `answer` must not raise and must not block: others wait for theirs.
 
         Raises:
             Overloaded: too many wait already.
             StoreUnavailable: the batcher is closed.
         """
-        future: Future[R] = Future()
         with self._wake:
             if self._closed:
                 raise StoreUnavailable("the service is stopping")
             if len(self._waiting) >= MAX_WAITING:
                 raise Overloaded("Too many requests")
-            self._waiting.append((item, future))
+            self._waiting.append((item, answer))
             self._wake.notify()
-        return future
 
     def close(self) -> None:
         """Answer what waits, then stop the thread."""
@@ -73,20 +77,19 @@ class Batcher(Generic[T, R]):
 
     def _run(self) -> None:
         while batch := self._take():
+            results: Sequence[R | BaseException]
             try:
                 results = self._handle([item for item, _ in batch])
+                answers = list(zip(batch, results, strict=True))
             except BaseException as error:  # noqa: BLE001 - a thread's last resort:
                 # whatever it is belongs to the callers, and the thread must go on.
-                for _, future in batch:
-                    future.set_exception(error)
+                for _, answer in batch:
+                    answer(error)
                 continue
-            for (_, future), result in zip(batch, results, strict=True):
-                if isinstance(result, OtpsealError):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
+            for (_, answer), result in answers:
+                answer(result)
 
-    def _take(self) -> list[tuple[T, Future[R]]]:
+    def _take(self) -> list[tuple[T, "Answer[R]"]]:
         with self._wake:
             while not self._waiting and not self._closed:
                 self._wake.wait()
@@ -112,13 +115,32 @@ class Committer:
 
         The future raises `SeedMissing`, `SeedUnreadable` or `StoreUnavailable`.
         """
-        return self._attempts.submit(attempt)
+        future: Future[Decision] = Future()
+        self.decide(attempt, partial(_settle, future))
+        return future
 
-    def current_code(self, account: str) -> Future[Code]:
-        """Return a future of the account's current code; raises as `submit`'s."""
-        return self._codes.submit(account)
+    def decide(self, attempt: Attempt, answer: Answer[Decision]) -> None:
+        """Have `answer` called with the decision when it is durable, or an error.
+
+        What `submit` does, without the locks that a future costs.
+        """
+        self._attempts.submit(attempt, answer)
+
+    def current_code(self, account: str, answer: Answer[Code]) -> None:
+        """Have `answer` called with the account's current code, or an error."""
+        self._codes.submit(account, answer)
 
     def close(self) -> None:
         """Answer what waits, then stop."""
         self._attempts.close()
         self._codes.close()
+
+
+def _settle(future: Future[R], result: R | BaseException) -> None:
+    # Whoever cancelled is left alone: answering a cancelled future raises.
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

@@ -39,8 +39,12 @@ def check_public_key(key: RSAPublicKey) -> RSAPublicKey:
             f"the RSA key has {key.key_size} bits;"
             f" {MIN_KEY_BITS} to {MAX_KEY_BITS} are accepted"
         )
-    if key.public_numbers().e != PUBLIC_EXPONENT:
+    numbers = key.public_numbers()
+    if numbers.e != PUBLIC_EXPONENT:
         raise KeyRefused(f"the RSA key's public exponent is not {PUBLIC_EXPONENT}")
+    # Parsers let an even modulus pass; encrypting to it would fail much later.
+    if numbers.n % 2 == 0:
+        raise KeyRefused("the RSA key's modulus is even: this is not an RSA key")
     return key
 
 
@@ -92,7 +96,9 @@ def parse_private_key(pem: bytes, passphrase: bytes | None = None) -> RSAPrivate
         key = serialization.load_pem_private_key(
             text, password=passphrase if encrypted else None
         )
-    except (ValueError, UnsupportedAlgorithm):
+    # TypeError: the text speaks of encryption, but the key in it has none, or the
+    # other way round.
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         if encrypted:
             raise KeyUnavailable(
                 "the private key does not open with this passphrase (or the file"

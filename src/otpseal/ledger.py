@@ -5,11 +5,10 @@ and prunes.
 """
 
 import hmac
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from otpseal.audit import Event, Kind, canonical_bytes
+from otpseal.audit import Detail, Event, Kind, canonical_bytes
 from otpseal.ports import Clock, EventRow, Store, Transaction
 from otpseal.storage_key import StorageKey
 
@@ -43,25 +42,14 @@ class Ledger:
                 self.record(*events)
 
     def _row(self, event: Event) -> EventRow:
-        row = EventRow(
-            id=0,  # the store gives it
-            at_ms=event.at_ms,
-            kind=event.kind.value,
-            account=event.account,
-            detail=event.detail_json,
-            mac=b"",
+        kind, at_ms, detail = event.kind.value, event.at_ms, event.detail_json
+        mac = self._storage_key.authenticate(
+            canonical_bytes(
+                kind=kind, at_ms=at_ms, account=event.account, detail=detail
+            )
         )
-        return replace_mac(row, self._storage_key)
-
-
-def replace_mac(row: EventRow, storage_key: StorageKey) -> EventRow:
-    """Return `row` with the MAC that belongs to its content."""
-    mac = storage_key.authenticate(
-        canonical_bytes(
-            kind=row.kind, at_ms=row.at_ms, account=row.account, detail=row.detail
-        )
-    )
-    return EventRow(row.id, row.at_ms, row.kind, row.account, row.detail, mac)
+        # The store gives the id.
+        return EventRow(0, at_ms, kind, event.account, detail, mac)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +82,11 @@ class AuditLog:
         return [AuditRecord(row, self._is_genuine(row)) for row in rows]
 
     def _is_genuine(self, row: EventRow) -> bool:
-        expected = replace_mac(row, self._storage_key).mac
+        expected = self._storage_key.authenticate(
+            canonical_bytes(
+                kind=row.kind, at_ms=row.at_ms, account=row.account, detail=row.detail
+            )
+        )
         return hmac.compare_digest(expected, row.mac)
 
     def prune(self, days: int) -> int:
@@ -104,7 +96,7 @@ class AuditLog:
             before = now - days * _DAY_S
             count = tx.prune_events(round(before * 1000))
             if count:
-                detail = {"count": count, "before": rfc3339(before)}
+                detail: Detail = {"count": count, "before": rfc3339(before)}
                 Ledger(tx, self._storage_key).record(
                     Event(Kind.AUDIT_PRUNED, now, detail=detail)
                 )

@@ -55,12 +55,24 @@ class MinuteJob:
         """
         # The file's lock first, then the store's: always in this order.
         with self._code_log.locked() as file:
+            self._repair(file)
             try:
                 with self._store.transaction() as tx:
                     return self._write(tx, file)
             except BaseException:
                 file.undo()
                 raise
+
+    def _repair(self, file: CodeLogFile) -> None:
+        if torn := file.torn_bytes():
+            with self._store.transaction() as tx:
+                detail = {"bytes": torn}
+                event = Event(
+                    Kind.CODE_LOG_REPAIRED, self._clock(), self._account, detail
+                )
+                Ledger(tx, self._storage_key).record(event)
+            # Only now: what is cut off before it is recorded may never be told.
+            file.repair()
 
     def _write(self, tx: Transaction, file: CodeLogFile) -> Logged:
         row = tx.accounts([self._account]).get(self._account)
@@ -69,12 +81,15 @@ class MinuteJob:
         now = self._clock()
         minute = int(now) // _MINUTE_S
         last = tx.mark(MARK)
+        newest = file.newest_minute()
         ledger = Ledger(tx, self._storage_key)
-        if torn := file.repair():
-            ledger.record(
-                Event(Kind.CODE_LOG_REPAIRED, now, self._account, {"bytes": torn})
-            )
-        if minute in (last, file.newest_minute()):
+        known = minute - 1 if last is None else last
+        if newest is not None and known < newest <= minute:
+            # A run was killed between its line and its commit: the line stands, so
+            # its event follows, and it is no gap.
+            ledger.record(Event(Kind.CODE_LOGGED, now, self._account))
+            last = newest
+        if minute in (last, newest):
             tx.set_mark(MARK, minute)
             return Logged.ALREADY_WRITTEN
         if last is not None and minute > last + 1:
@@ -83,7 +98,7 @@ class MinuteJob:
                 "to": rfc3339((minute - 1) * _MINUTE_S),
             }
             ledger.record(Event(Kind.CODE_LOG_GAP, now, self._account, missed))
-        seed = self._storage_key.open_seed(row.sealed_seed, row.id)
+        seed = row.open_seed(self._storage_key)
         file.append(now, generate(seed, now, row.parameters).text)
         ledger.record(Event(Kind.CODE_LOGGED, now, self._account))
         tx.set_mark(MARK, minute)

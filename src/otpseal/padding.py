@@ -33,6 +33,14 @@ def oaep_capacity(key_bits: int) -> int:
     return (key_bits + 7) // 8 - 2 * _SHA256.digest_size - 2
 
 
+def oaep_key_bits(message_bytes: int) -> int:
+    """Return the key size, in whole bytes, that carries a message: 4624 for 512.
+
+    The inverse of `oaep_capacity`.
+    """
+    return 8 * (message_bytes + 2 * _SHA256.digest_size + 2)
+
+
 def oaep_encrypt(
     key: RSAPublicKey,
     message: bytes,

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from otpseal.audit import Kind, Tally
-from otpseal.storage_key import WrappingKey
-from otpseal.totp import Parameters
+from otpseal.errors import SeedUnreadable
+from otpseal.secret import Secret
+from otpseal.storage_key import StorageKey, WrappingKey
+from otpseal.totp import CLASSIC, Parameters
 from otpseal.verification import State
 
 #: Gives the Unix time in seconds. Only doors and wiring choose one.
@@ -38,6 +40,18 @@ class AccountRow:
     parameters: Parameters
     imported_at: float
     state: State
+
+    def open_seed(self, storage_key: StorageKey) -> Secret:
+        """Decrypt the seed.
+
+        Raises:
+            SeedUnreadable: damaged, moved from another account, or by another key.
+        """
+        # The seal does not cover the parameters. A row that claims one digit, or a
+        # period of years, would make this another, weaker factor.
+        if self.parameters != CLASSIC:
+            raise SeedUnreadable(self.id)
+        return storage_key.open_seed(self.sealed_seed, self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +106,12 @@ class Transaction(Protocol):
     def account_ids(self) -> list[str]:
         """Return every account's id, sorted."""
 
+    def holder(self, fingerprint: bytes) -> str | None:
+        """Return the account that has the seed of that fingerprint, or None."""
+
+    def refusing_accounts(self) -> list[AccountRow]:
+        """Return the accounts that count refusals, by id, their rows locked."""
+
     def put_account(self, row: AccountRow) -> None:
         """Insert the account, or replace the one of that id."""
 
@@ -107,7 +127,7 @@ class Transaction(Protocol):
         """Return the newest `limit` events, oldest first."""
 
     def prune_events(self, before_ms: int) -> int:
-        """Delete events older than that; returns how many."""
+        """Delete events older than that, but for the newest; returns how many."""
 
     def tallies(self) -> list[Tally]:
         """Return every tally."""
@@ -165,8 +185,11 @@ class CodeLogFile(Protocol):
     def newest_minute(self) -> int | None:
         """Return the minute (Unix time // 60) of the newest line, or None."""
 
-    def repair(self) -> int:
-        """Cut off a torn last line; returns how many bytes it had."""
+    def torn_bytes(self) -> int:
+        """Return how many bytes of an unfinished line are at the end."""
+
+    def repair(self) -> None:
+        """Cut off a torn last line."""
 
     def append(self, now: float, code: str) -> None:
         """Append one line durably, or leave the file as it was.

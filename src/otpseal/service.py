@@ -7,7 +7,7 @@ of that transaction: no audit, no action.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from otpseal import envelope, throttle, totp, verification
@@ -41,7 +41,7 @@ class Imported(Enum):
 class Attempt:
     """A submitted code, any text, and the account it is meant for."""
 
-    code: str
+    code: str = field(repr=False)
     account: str = DEFAULT_ACCOUNT
 
 
@@ -93,7 +93,8 @@ class Service:
 
         Raises:
             UnsealFailed: it does not open, for whatever cause; that is counted.
-            SeedConflict: a different seed is stored; that is counted.
+            SeedConflict: a different seed is stored, or another account has this
+                one; that is counted.
             StoreUnavailable: nothing was stored.
         """
         try:
@@ -125,7 +126,9 @@ class Service:
             if row is not None and row.fingerprint == fingerprint:
                 ledger.count(Kind.SEED_REPEATED, account, now)
                 return Imported.REPEATED
-            conflict = row is not None and not replace_existing
+            # A seed that two accounts had would be accepted once by each.
+            taken = tx.holder(fingerprint) is not None
+            conflict = taken or (row is not None and not replace_existing)
             if conflict:
                 ledger.count(Kind.SEED_REFUSED, account, now)
             else:
@@ -134,7 +137,11 @@ class Service:
                 ledger.record(Event(kind, now, account, {"source": source}))
         # Raised only here: an exception inside would undo the count.
         if conflict:
-            raise SeedConflict("A different seed is already stored")
+            raise SeedConflict(
+                "Another account has this seed"
+                if taken
+                else "A different seed is already stored"
+            )
         return Imported.NEW if row is None else Imported.REPLACED
 
     def _keep(
@@ -172,9 +179,7 @@ class Service:
 
     # The current code goes out.
 
-    def current_codes(
-        self, accounts: Sequence[str]
-    ) -> list[totp.Code | OtpsealError]:
+    def current_codes(self, accounts: Sequence[str]) -> list[totp.Code | OtpsealError]:
         """Return the current code of each account, all at one instant.
 
         An account's own failure (`SeedMissing`, `SeedUnreadable`) stands in its
@@ -184,7 +189,7 @@ class Service:
             StoreUnavailable: no code could be made.
         """
         with self.store.transaction() as tx:
-            rows = tx.accounts(set(accounts))
+            rows = tx.accounts({name for name in accounts if _is_text(name)})
         now = self.clock()
         codes = {
             account: self._code(rows.get(account), now) for account in set(accounts)
@@ -195,7 +200,7 @@ class Service:
         if row is None:
             return SeedMissing("Seed not decrypted yet")
         try:
-            seed = self._storage_key.open_seed(row.sealed_seed, row.id)
+            seed = row.open_seed(self._storage_key)
         except SeedUnreadable as error:
             return error
         return totp.generate(seed, now, row.parameters)
@@ -263,7 +268,9 @@ class Service:
                 account, attempt.code, now, window=self._window, policy=self._policy
             )
             if decision.state is not account.state:
-                accounts[account.id] = replace(account, state=decision.state)
+                accounts[account.id] = Account(
+                    account.id, account.seed, account.parameters, decision.state
+                )
                 changed[account.id] = decision.state
             if decision.counted is not None:
                 key = decision.counted, account.id
@@ -281,7 +288,7 @@ class Service:
     def _read_accounts(
         self, tx: Transaction, ids: set[str]
     ) -> dict[str, Account | OtpsealError]:
-        rows = tx.accounts(ids)
+        rows = tx.accounts({name for name in ids if _is_text(name)})
         accounts: dict[str, Account | OtpsealError] = {}
         for account_id in ids:
             row = rows.get(account_id)
@@ -289,13 +296,11 @@ class Service:
                 accounts[account_id] = SeedMissing("Seed not decrypted yet")
                 continue
             try:
-                seed = self._storage_key.open_seed(row.sealed_seed, row.id)
+                seed = row.open_seed(self._storage_key)
             except SeedUnreadable as error:
                 accounts[account_id] = error
             else:
-                accounts[account_id] = Account(
-                    row.id, seed, row.parameters, row.state
-                )
+                accounts[account_id] = Account(row.id, seed, row.parameters, row.state)
         return accounts
 
     # An administrator's decisions.
@@ -313,14 +318,29 @@ class Service:
             row = tx.accounts([account]).get(account)
             if row is None:
                 raise SeedMissing("Seed not decrypted yet")
-            state = replace(row.state, disabled=disabled, budget=throttle.FRESH)
+            now = self.clock()
+            # The wait ends here, so its event is due: no refusal goes untold.
+            ended = replace(row.state.budget, wait_until=0.0)
+            state, events = verification.settle(
+                account, replace(row.state, budget=ended), now, policy=self._policy
+            )
+            state = replace(state, disabled=disabled, budget=throttle.FRESH)
             tx.save_states([(account, state)])
-            Ledger(tx, self._storage_key).record(Event(kind, self.clock(), account))
+            ledger = Ledger(tx, self._storage_key)
+            ledger.record(*events, Event(kind, now, account))
 
     def account(self, account: str = DEFAULT_ACCOUNT) -> AccountRow | None:
         """Return the account as it rests, or None."""
         with self.store.transaction() as tx:
             return tx.accounts([account]).get(account)
+
+    def check_readable(self, row: AccountRow) -> None:
+        """Decrypt an account's seed and forget it.
+
+        Raises:
+            SeedUnreadable: it does not decrypt.
+        """
+        row.open_seed(self._storage_key)
 
     # Housekeeping.
 
@@ -335,11 +355,21 @@ class Service:
         with self.store.transaction() as tx:
             now = self.clock()
             ledger = Ledger(tx, self._storage_key)
-            for account_id, row in tx.accounts(tx.account_ids()).items():
+            for row in tx.refusing_accounts():
                 state, events = verification.settle(
-                    account_id, row.state, now, policy=self._policy
+                    row.id, row.state, now, policy=self._policy
                 )
                 if events:
-                    tx.save_states([(account_id, state)])
+                    tx.save_states([(row.id, state)])
                     ledger.record(*events)
             ledger.flush(now)
+
+
+def _is_text(name: str) -> bool:
+    # What no store can hold names no account; asked for, it would fail the batch of
+    # everybody else.
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name

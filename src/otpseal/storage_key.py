@@ -10,7 +10,8 @@ Bytes (integers big endian, `lp16(x)` = two bytes of length, then x)::
     record       = version (1) || lp16(kid) || lp16(wrapped) || lp16(signature)
     wrapped      = RSA-OAEP(SHA-256, label "otpseal storage key v1", storage key)
     signature    = RSA-PSS(SHA-256, salt 32) over
-                   lp16("otpseal storage key v1") || version || lp16(kid) || lp16(wrapped)
+                   lp16("otpseal storage key v1") || version || lp16(kid)
+                   || lp16(wrapped)
     seed at rest = version (1) || nonce (12) || AES-256-GCM(subkey, seed, aad)
     aad          = "otpseal seed v1" || lp16(account id)
 

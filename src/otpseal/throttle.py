@@ -61,21 +61,26 @@ def wait_after(failures: int, policy: Policy = DEFAULT_POLICY) -> int:
     return min(policy.first_wait_s << min(doublings, 32), policy.max_wait_s)
 
 
-def seconds_to_wait(
-    state: State, now: float, policy: Policy = DEFAULT_POLICY
-) -> int:
+def seconds_to_wait(state: State, now: float, policy: Policy = DEFAULT_POLICY) -> int:
     """Return the seconds until an attempt is looked at again, rounded up; 0 if now.
 
     Never more than the wait was long: a clock that was set back must not lock an
     account for years.
     """
-    left = math.ceil(state.wait_until - now)
-    return max(0, min(left, wait_after(state.failures, policy)))
+    left = min(state.wait_until - now, wait_after(state.failures, policy))
+    return max(0, math.ceil(left))
 
 
-def refuse(state: State) -> State:
-    """Return the state after an attempt was refused unseen."""
-    return replace(state, refused=state.refused + 1)
+def refuse(state: State, now: float, policy: Policy = DEFAULT_POLICY) -> State:
+    """Return the state after an attempt was refused unseen at `now`.
+
+    The wait's end never moves away. It comes nearer only if the clock was set back:
+    then the wait begins anew, or it would last until the old time comes round.
+    """
+    latest = now + wait_after(state.failures, policy)
+    return replace(
+        state, wait_until=min(state.wait_until, latest), refused=state.refused + 1
+    )
 
 
 def fail(state: State, now: float, policy: Policy = DEFAULT_POLICY) -> State:

@@ -1,8 +1,9 @@
 """Which code belongs to which step: RFC 4226 and RFC 6238, and nothing else.
 
-Codes that people are shown are made by pyotp (the only import of it). Codes that attempts are matched against come from RFC 4226's own ten lines over
-`hmac.digest`: pyotp there costs a third of the throughput, and its `verify`
-normalises Unicode. A property test holds the two together.
+Codes that people are shown are made by pyotp (the only import of it). Codes that
+attempts are matched against come from RFC 4226's own ten lines over `hmac.digest`:
+pyotp there costs a third of the throughput, and its `verify` normalises Unicode. A
+property test holds the two together.
 
 Leaves out: what was spent (`otpseal.verification`), how often one may try
 (`otpseal.throttle`), and the clock: `now` is always an argument, in Unix seconds.
@@ -70,9 +71,7 @@ def seconds_left(now: float, period: int = 30) -> int:
     return period - math.floor(now) % period
 
 
-def hotp(
-    key: bytes, counter: int, *, digits: int = 6, algorithm: str = "SHA1"
-) -> str:
+def hotp(key: bytes, counter: int, *, digits: int = 6, algorithm: str = "SHA1") -> str:
     """Return the HOTP value of RFC 4226 section 5.3, zero-padded.
 
     Args:
@@ -90,7 +89,8 @@ def hotp(
 def generate(seed: Secret, now: float, parameters: Parameters = CLASSIC) -> Code:
     """Return the code of the current step and its remaining validity.
 
-    One `now` gives both, so that they cannot contradict each other.
+    One `now` gives both, so that they cannot contradict each other. pyotp refuses
+    seeds below 14 bytes, as RFC 4226 section 4 wants.
     """
     generator = pyotp.TOTP(
         _base32(seed),

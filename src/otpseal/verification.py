@@ -120,7 +120,7 @@ def decide(
 
     wait = throttle.seconds_to_wait(state.budget, now, policy)
     if wait > 0:
-        counted = replace(state, budget=throttle.refuse(state.budget))
+        counted = replace(state, budget=throttle.refuse(state.budget, now, policy))
         return Decision(Outcome.THROTTLED, counted, retry_after_s=wait)
 
     step = totp.match(
@@ -151,9 +151,7 @@ def settle(
     budget = state.budget
     if not budget.refused or throttle.seconds_to_wait(budget, now, policy):
         return state, ()
-    event = Event(
-        Kind.ATTEMPT_THROTTLED, now, account_id, {"count": budget.refused}
-    )
+    event = Event(Kind.ATTEMPT_THROTTLED, now, account_id, {"count": budget.refused})
     return replace(state, budget=replace(budget, refused=0)), (event,)
 
 
@@ -173,6 +171,5 @@ def _wrong(
     events += (Event(Kind.ATTEMPT_WRONG, now, account_id, detail),)
     if disabled:
         events += (Event(Kind.ACCOUNT_DISABLED, now, account_id, detail),)
-    return Decision(
-        Outcome.WRONG, replace(state, budget=budget, disabled=disabled), events
-    )
+    after = State(disabled=disabled, last_step=state.last_step, budget=budget)
+    return Decision(Outcome.WRONG, after, events)

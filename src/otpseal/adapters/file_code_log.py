@@ -13,20 +13,17 @@ import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from otpseal.errors import CodeLogUnwritable
 
-_LINE: Final = re.compile(
-    rb"(\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}) - 2FA Code: \d{6}\n"
-)
+_LINE: Final = re.compile(rb"(\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}) - 2FA Code: \d{6}\n")
 _LINE_BYTES: Final = 39
 _TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
 _MODE: Final = 0o640
 _MINUTE_S: Final = 60
-_FLAGS: Final = (
-    os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-)
+_CAREFULLY: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | _CAREFULLY
 
 
 class FileCodeLog:
@@ -57,9 +54,11 @@ class FileCodeLog:
     def newest_line_at(self) -> float | None:
         """See `otpseal.ports.CodeLog`."""
         for path in (self._path, self._rotated):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - 2 * _LINE_BYTES))
-                if (found := _newest(file.read(2 * _LINE_BYTES))) is not None:
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                # Neither waits for the writer of a FIFO nor follows a link.
+                fd = os.open(path, os.O_RDONLY | _CAREFULLY)
+                stack.callback(os.close, fd)
+                if (found := _newest(_tail(fd))) is not None:
                     return found
         return None
 
@@ -87,46 +86,38 @@ class OpenCodeLog:
         self._path = path
         self._rotated = rotated
         self._max_bytes = max_bytes
-        self._fd = -1
+        self._fd = _open_regular(path)
         self._size_before: int | None = None
 
-    def __enter__(self) -> "OpenCodeLog":
-        self._open()
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
-
-    def _open(self) -> None:
-        self._fd = os.open(self._path, _FLAGS, _MODE)
-        status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(self._fd)
-            raise OSError(0, "it is not a regular file")
-        if stat.S_IMODE(status.st_mode) & ~_MODE:
-            os.fchmod(self._fd, stat.S_IMODE(status.st_mode) & _MODE)
 
     def _size(self) -> int:
         return os.fstat(self._fd).st_size
 
     def newest_minute(self) -> int | None:
         """See `otpseal.ports.CodeLogFile`."""
-        tail = os.pread(
-            self._fd, 2 * _LINE_BYTES, max(0, self._size() - 2 * _LINE_BYTES)
-        )
-        newest = _newest(tail)
+        newest = _newest(_tail(self._fd))
         return None if newest is None else int(newest) // _MINUTE_S
 
-    def repair(self) -> int:
+    def torn_bytes(self) -> int:
         """See `otpseal.ports.CodeLogFile`."""
-        size = end = self._size()
+        return self._size() - self._end_of_lines()
+
+    def repair(self) -> None:
+        """See `otpseal.ports.CodeLogFile`."""
+        os.ftruncate(self._fd, self._end_of_lines())
+
+    def _end_of_lines(self) -> int:
+        end = self._size()
         while end > 0 and os.pread(self._fd, 1, end - 1) != b"\n":
             # In steps of a block: a torn write after a full disk may be long.
             start = max(0, end - 4096)
             end = start + os.pread(self._fd, end - start, start).rfind(b"\n") + 1
-        if end < size:
-            os.ftruncate(self._fd, end)
-        return size - end
+        return end
 
     def append(self, now: float, code: str) -> None:
         """See `otpseal.ports.CodeLogFile`."""
@@ -151,8 +142,29 @@ class OpenCodeLog:
 
     def _rotate(self) -> None:
         self._path.rename(self._rotated)
+        # Opened before the old one is closed: if it fails, `__exit__` must not close
+        # a number that meanwhile belongs to somebody else.
+        new = _open_regular(self._path)
         os.close(self._fd)
-        self._open()
+        self._fd = new
+
+
+def _open_regular(path: Path) -> int:
+    with contextlib.ExitStack() as stack:
+        fd = os.open(path, _FLAGS, _MODE)
+        stack.callback(os.close, fd)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "it is not a regular file")
+        if stat.S_IMODE(status.st_mode) & ~_MODE:
+            os.fchmod(fd, stat.S_IMODE(status.st_mode) & _MODE)
+        stack.pop_all()
+    return fd
+
+
+def _tail(fd: int) -> bytes:
+    start = max(0, os.fstat(fd).st_size - 2 * _LINE_BYTES)
+    return os.pread(fd, 2 * _LINE_BYTES, start)
 
 
 def _newest(tail: bytes) -> float | None:
@@ -160,7 +172,7 @@ def _newest(tail: bytes) -> float | None:
     if not lines:
         return None
     try:
-        at = datetime.strptime(lines[-1].decode("ascii"), _TIME_FORMAT)
+        at = datetime.fromisoformat(lines[-1].decode("ascii") + "+00:00")
     except ValueError:  # the right shape, but the 99th of a month
         return None
-    return at.replace(tzinfo=UTC).timestamp()
+    return at.timestamp()

@@ -70,17 +70,36 @@ def write_key_pair(
     Raises:
         KeyUnavailable: one of the files exists, or cannot be written.
     """
-    public = public_path(private_path)
-    for path in (private_path, public):
-        if path.exists() or path.is_symlink():
+    refuse_existing(private_path)
+    with _unwritable_explained(private_path.parent):
+        private_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create_file(private_path, keypolicy.private_pem(key, passphrase), mode=0o600)
+        try:
+            create_file(
+                public_path(private_path),
+                keypolicy.public_pem(key.public_key()),
+                mode=0o644,
+            )
+        except OSError:
+            # Half a pair would only stand in the way of the next try.
+            private_path.unlink()
+            raise
+
+
+def refuse_existing(private_path: Path) -> None:
+    """Check that neither half of a key pair is there yet: before the long search.
+
+    Raises:
+        KeyUnavailable: names the file that exists.
+    """
+    for path in (private_path, public_path(private_path)):
+        # lexists: a dangling link is a file too, and an unreadable directory is told
+        # apart when it is written to.
+        if os.path.lexists(path):
             raise KeyUnavailable(
                 f"{path} exists and is not overwritten: move it away first, or name"
                 " another place"
             )
-    with _unwritable_explained(private_path.parent):
-        private_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        create_file(private_path, keypolicy.private_pem(key, passphrase), mode=0o600)
-        create_file(public, keypolicy.public_pem(key.public_key()), mode=0o644)
 
 
 def create_file(path: Path, content: bytes, *, mode: int) -> None:
@@ -121,7 +140,11 @@ def load_keys(path: Path, passphrase: bytes | None = None) -> RsaKeys:
         KeyUnavailable: missing, unreadable, or readable by group or others.
         KeyRefused: not a key that the policy accepts.
     """
-    with _unreadable_explained(path), path.open("rb") as file:
+    advice = (
+        f"there is no private key at {path}: make one with `otpseal keys generate`, or"
+        " point OTPSEAL_KEY_FILE at it"
+    )
+    with _unreadable_explained(path, advice), path.open("rb") as file:
         # The mode of the open file, not of the name: no race between the two.
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if mode & _OPEN_TO_OTHERS:
@@ -144,7 +167,8 @@ def load_public_key(path: Path) -> RSAPublicKey:
         KeyUnavailable: missing or unreadable.
         KeyRefused: not a key that the policy accepts.
     """
-    with _unreadable_explained(path), path.open("rb") as file:
+    advice = f"there is no public key at {path}: get it from its owner, or name another"
+    with _unreadable_explained(path, advice), path.open("rb") as file:
         pem = file.read(keypolicy.MAX_PEM_BYTES + 1)
     try:
         return keypolicy.parse_public_key(pem)
@@ -153,14 +177,11 @@ def load_public_key(path: Path) -> RSAPublicKey:
 
 
 @contextlib.contextmanager
-def _unreadable_explained(path: Path) -> Iterator[None]:
+def _unreadable_explained(path: Path, if_missing: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise KeyUnavailable(
-            f"there is no key at {path}: make one with `otpseal keys generate`, or"
-            " point OTPSEAL_KEY_FILE at it"
-        ) from None
+        raise KeyUnavailable(if_missing) from None
     except OSError as error:
         raise KeyUnavailable(f"{path} cannot be read: {error.strerror}") from None
 

@@ -23,6 +23,7 @@ from otpseal.errors import ConfigurationError, StoreUnavailable
 #: The Alembic revision that this version of the program reads and writes.
 SCHEMA_REVISION: Final = "0001"
 
+_DRIVERS: Final = ("sqlite", "sqlite+pysqlite")
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = TRUNCATE",
     "PRAGMA synchronous = FULL",
@@ -40,12 +41,18 @@ def open_engine(url: str) -> Engine:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigurationError(
             "OTPSEAL_DATABASE_URL is not a database URL such as"
             " sqlite:////var/lib/otpseal/otpseal.db"
         ) from None
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    database = parsed.database or ":memory:"
+    if (
+        parsed.drivername not in _DRIVERS
+        or parsed.query
+        # Neither is a file that several processes and connections can share.
+        or database.startswith((":memory:", "file:"))
+    ):
         raise ConfigurationError(
             "OTPSEAL_DATABASE_URL must name an SQLite file, such as"
             " sqlite:////var/lib/otpseal/otpseal.db"
@@ -79,13 +86,35 @@ class WriteLock:
         self._path = path
         self._threads = threading.Lock()
         self._fd: int | None = None
+        self._pid = os.getpid()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process made it, not one that it was forked from."""
+        return os.getpid() == self._pid
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock; waits its turn, in the kernel's order."""
+        """Hold the lock; waits its turn, in the kernel's order.
+
+        Raises:
+            StoreUnavailable: the lock file cannot be opened or locked, or this
+                process was forked after it was.
+        """
+        if not self.is_ours:
+            # A forked child shares the parent's lock (flock belongs to the open
+            # file) and must not touch its database connections.
+            raise StoreUnavailable(
+                "this store was opened before a fork: open it in each process"
+            )
         with self._threads:
             fd = self._open()
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            except OSError as error:
+                raise StoreUnavailable(
+                    f"the lock file {self._path} cannot be locked: {error.strerror}"
+                ) from None
             try:
                 yield
             finally:
@@ -106,6 +135,8 @@ class WriteLock:
 
     def close(self) -> None:
         """Close the lock file."""
+        if not self.is_ours:
+            return  # a thread of the parent may have held it: it would never open
         with self._threads:
             if self._fd is not None:
                 os.close(self._fd)
@@ -125,17 +156,23 @@ def migrate(engine: Engine, lock: WriteLock) -> None:
         StoreUnavailable: it cannot be read or written, or was made by a newer
             version of the program.
     """
-    with translated(), lock.held(), engine.connect() as connection, connection.begin():
-        current = _revision(connection)
-        if current == SCHEMA_REVISION:
-            return
-        if current is not None and current > SCHEMA_REVISION:
-            raise StoreUnavailable(
-                f"the database has schema {current}, this program knows"
-                f" {SCHEMA_REVISION}: it was written by a newer otpseal; upgrade the"
-                " program, or restore a backup"
-            )
-        _upgrade(connection)
+    with translated(), lock.held():
+        _make_private_file(Path(str(engine.url.database)))
+        with engine.begin() as connection:
+            _upgrade_from(_revision(connection), connection)
+
+
+def _make_private_file(path: Path) -> None:
+    # SQLite itself would make it readable by everyone, as the umask has it.
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        os.close(os.open(path, flags, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the database {path} cannot be made: {error.strerror}"
+        ) from None
 
 
 def _revision(connection: Connection) -> str | None:
@@ -150,7 +187,15 @@ def engine_has_table(connection: Connection, name: str) -> bool:
     return connection.dialect.has_table(connection, name)
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade_from(current: str | None, connection: Connection) -> None:
+    if current == SCHEMA_REVISION:
+        return
+    if current is not None and current > SCHEMA_REVISION:
+        raise StoreUnavailable(
+            f"the database has schema {current}, this program knows"
+            f" {SCHEMA_REVISION}: it was written by a newer otpseal; upgrade the"
+            " program, or restore a backup"
+        )
     # Alembic costs 10 MB and 0.2 s: loaded only when there is something to do.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415

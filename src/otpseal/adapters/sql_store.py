@@ -2,15 +2,27 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select
+from sqlalchemy import (
+    Connection,
+    Engine,
+    TextClause,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy import update as sql_update
 
 from otpseal import throttle
 from otpseal.adapters import sql_schema as schema
 from otpseal.adapters.sql_engine import WriteLock, migrate, translated, write_lock
 from otpseal.audit import Kind, Tally
+from otpseal.errors import StoreUnavailable
 from otpseal.ports import AccountRow, EventRow, IssuedSeed
 from otpseal.totp import Parameters
 from otpseal.verification import State
@@ -25,7 +37,29 @@ _SAVE_STATE = (
         }
     )
 )
+# Built once: building and caching a statement costs as much as running it.
+_READ_ACCOUNTS = (
+    select(schema.accounts)
+    .where(schema.accounts.c.id.in_(bindparam("ids", expanding=True)))
+    # In id order, so that two replicas never lock in opposite orders.
+    .order_by(schema.accounts.c.id)
+    .with_for_update()
+)
+_APPEND_SIZES = (64, 32, 16, 8, 4, 2, 1)
 _ONLY = 1  # the primary key of the one storage key
+
+
+@cache
+def _append_statement(size: int) -> TextClause:
+    """Return an INSERT of `size` events in one statement.
+
+    The driver gives up the GIL for every statement; with one a row, the writer thread
+    has to win it back from the event loop for every row.
+    """
+    rows = ", ".join(f"(:a{i}, :k{i}, :c{i}, :d{i}, :m{i})" for i in range(size))
+    return text(
+        f"INSERT INTO audit_events (at_ms, kind, account, detail, mac) VALUES {rows}"  # noqa: S608 - no input in it
+    )
 
 
 class SqlTransaction:
@@ -46,17 +80,26 @@ class SqlTransaction:
 
     def accounts(self, ids: Collection[str]) -> dict[str, AccountRow]:
         """See `otpseal.ports.Transaction`."""
-        table = schema.accounts
-        query = (
-            # In id order, so that two replicas never lock in opposite orders.
-            select(table).where(table.c.id.in_(ids)).order_by(table.c.id)
-        ).with_for_update()
-        return {row.id: _account(row) for row in self._connection.execute(query)}
+        rows = self._connection.execute(_READ_ACCOUNTS, {"ids": list(ids)})
+        return {row.id: _account(row) for row in rows}
 
     def account_ids(self) -> list[str]:
         """See `otpseal.ports.Transaction`."""
         query = select(schema.accounts.c.id).order_by(schema.accounts.c.id)
         return list(self._connection.execute(query).scalars())
+
+    def holder(self, fingerprint: bytes) -> str | None:
+        """See `otpseal.ports.Transaction`."""
+        table = schema.accounts
+        query = select(table.c.id).where(table.c.fingerprint == fingerprint)
+        return self._connection.execute(query).scalar_one_or_none()
+
+    def refusing_accounts(self) -> list[AccountRow]:
+        """See `otpseal.ports.Transaction`."""
+        table = schema.accounts
+        query = select(table).where(table.c.refused > 0).order_by(table.c.id)
+        found = self._connection.execute(query.with_for_update())
+        return [_account(row) for row in found]
 
     def put_account(self, row: AccountRow) -> None:
         """See `otpseal.ports.Transaction`."""
@@ -85,18 +128,18 @@ class SqlTransaction:
 
     def append_events(self, rows: Sequence[EventRow]) -> None:
         """See `otpseal.ports.Transaction`."""
-        values = [
-            {
-                "at_ms": row.at_ms,
-                "kind": row.kind,
-                "account": row.account,
-                "detail": row.detail,
-                "mac": row.mac,
-            }
-            for row in rows
-        ]
-        if values:
-            self._connection.execute(insert(schema.audit_events), values)
+        start = 0
+        while start < len(rows):
+            size = next(n for n in _APPEND_SIZES if n <= len(rows) - start)
+            values: dict[str, object] = {}
+            for i, row in enumerate(rows[start : start + size]):
+                values[f"a{i}"] = row.at_ms
+                values[f"k{i}"] = row.kind
+                values[f"c{i}"] = row.account
+                values[f"d{i}"] = row.detail
+                values[f"m{i}"] = row.mac
+            self._connection.execute(_append_statement(size), values)
+            start += size
 
     def newest_events(
         self, limit: int, *, account: str | None = None, kind: str | None = None
@@ -114,15 +157,24 @@ class SqlTransaction:
     def prune_events(self, before_ms: int) -> int:
         """See `otpseal.ports.Transaction`."""
         table = schema.audit_events
+        # By time and not up to an id: one event from a clock that once ran ahead
+        # would keep all that follow it.
+        newest = select(func.max(table.c.id)).scalar_subquery()
         found = self._connection.execute(
-            delete(table).where(table.c.at_ms < before_ms)
+            delete(table).where(table.c.at_ms < before_ms, table.c.id < newest)
         )
         return found.rowcount
 
     def tallies(self) -> list[Tally]:
         """See `otpseal.ports.Transaction`."""
         found = self._connection.execute(select(schema.tallies))
-        return [Tally(Kind(kind), *rest) for kind, *rest in found]
+        try:
+            return [Tally(Kind(kind), *rest) for kind, *rest in found]
+        except ValueError:
+            raise StoreUnavailable(
+                "the store counts something that this program does not know: it was"
+                " written by a newer otpseal; upgrade the program"
+            ) from None
 
     def tally(self, kind: Kind, account: str) -> Tally:
         """See `otpseal.ports.Transaction`."""
@@ -247,5 +299,6 @@ class SqlStore:
 
     def close(self) -> None:
         """See `otpseal.ports.Store`."""
-        self._engine.dispose()
+        # Closing connections that came over a fork could undo the parent's work.
+        self._engine.dispose(close=self._lock.is_ours)
         self._lock.close()

@@ -30,27 +30,31 @@ class DeadlineProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a deadline for each request to be complete.
 
     uvicorn itself never times out a half-sent request, so that a few thousand idle
-    sockets (Slowloris) would hold it for ever.
+    sockets (Slowloris) would hold it for ever. One timer serves a connection for as
+    long as it lasts: arming one for each request would cost more than the check.
     """
 
-    _deadline: asyncio.TimerHandle | None = None
+    _waiting_since: float | None = None
+    _timer: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection must send a whole request in time, too."""
         super().connection_made(transport)
-        self._arm()
+        self._waiting_since = self.loop.time()
+        self._look_again_in(REQUEST_DEADLINE_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline."""
-        self._disarm()
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Start the clock at a request's first byte; bound its head."""
-        if self._deadline is None:
-            self._arm()
+        if self._waiting_since is None:
+            self._waiting_since = self.loop.time()
         self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
@@ -58,8 +62,8 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins, perhaps in the same packet that ended the one before."""
-        if self._deadline is None:
-            self._arm()
+        if self._waiting_since is None:
+            self._waiting_since = self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -70,21 +74,23 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete: answering it may take as long as it takes."""
-        self._disarm()
+        self._waiting_since = None
         self._in_head = True
         super().on_message_complete()
 
-    def _arm(self) -> None:
-        self._deadline = self.loop.call_later(REQUEST_DEADLINE_S, self._cut_off)
+    def _look_again_in(self, seconds: float) -> None:
+        self._timer = self.loop.call_later(seconds, self._look)
 
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _cut_off(self) -> None:
-        self._deadline = None
-        if self.transport is not None and not self.transport.is_closing():
+    def _look(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._waiting_since is None:
+            self._look_again_in(REQUEST_DEADLINE_S)
+            return
+        left = self._waiting_since + REQUEST_DEADLINE_S - self.loop.time()
+        if left > 0:
+            self._look_again_in(left)
+        else:
             self.transport.abort()
 
 
@@ -109,9 +115,7 @@ class DecryptionQueue:
         future = self._pool.submit(work, *args)
         # Room is made when the work ends, not when the client gives up waiting.
         loop = asyncio.get_running_loop()
-        future.add_done_callback(
-            lambda _: loop.call_soon_threadsafe(self._make_room)
-        )
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._make_room))
         return await asyncio.wrap_future(future)
 
     def _make_room(self) -> None:

@@ -1,6 +1,9 @@
 """Runs an ASGI app on uvicorn with our limits; returns when it was asked to stop."""
 
+import signal
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
@@ -36,19 +39,52 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(app: App, listener: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT; requests in flight are answered."""
+def url_of(listener: socket.socket) -> str:
+    """Return the URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(app: App, listener: socket.socket, *, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; requests in flight are answered.
+
+    Calls `on_ready` once the application has started and answers.
+    """
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]  # uvicorn's scopes are TypedDicts
+        app,
         http=DeadlineProtocol,
         ws="none",
         loop="uvloop",
         lifespan="on",
+        log_config=None,
         log_level="warning",
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        date_header=True,
         timeout_graceful_shutdown=GRACE_S,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    # uvicorn raises the signal again once it has shut down. By then it is obeyed: the
+    # caller shall go on, close its store and exit 0.
+    with _ignored(signal.SIGTERM, signal.SIGINT):
+        _Server(config, on_ready).run(sockets=[listener])
+
+
+@contextmanager
+def _ignored(*signals: signal.Signals) -> Iterator[None]:
+    before = {number: signal.signal(number, lambda *_: None) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._on_ready()

@@ -30,9 +30,7 @@ class BadRequest(Exception):  # noqa: N818 - it names the answer, as statuses do
         headers: further headers.
     """
 
-    def __init__(
-        self, status: int, text: str, *headers: tuple[bytes, bytes]
-    ) -> None:
+    def __init__(self, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
         super().__init__(text)
         self.status = status
         self.text = text
@@ -135,6 +133,9 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
+
+
 async def send_json(
     send: Send,
     content: object,
@@ -142,7 +143,7 @@ async def send_json(
     status: int = 200,
 ) -> None:
     """Send compact JSON (shell clients grep for `"code":"`), never to be cached."""
-    body = json.dumps(content, separators=(",", ":")).encode("ascii")
+    body = _ENCODER.encode(content).encode("ascii")
     await send_bytes(send, body, *_JSON_HEADERS, *headers, status=status)
 
 

@@ -38,9 +38,7 @@ def upgrade() -> None:
         sa.Column("account", sa.String(128), nullable=False),
         sa.Column("detail", sa.Text, nullable=False),
         sa.Column("mac", sa.LargeBinary, nullable=False),
-        sqlite_autoincrement=True,
     )
-    op.create_index("audit_events_at_ms", "audit_events", ["at_ms"])
     op.create_table(
         "tallies",
         sa.Column("kind", sa.String(32), primary_key=True),

@@ -1,0 +1,57 @@
+"""The command line. Commands import what they need when they run."""
+
+import logging
+import os
+import sys
+
+import typer
+
+from otpseal import errors
+from otpseal.cli import account, audit, authority, code, demo, keys, proof, seed, serve
+
+#: One table from error to exit code; more special errors first. 0 is success, 1 a
+#: refusal (a wrong code among them), 2 what typer gives for wrong usage.
+EXIT_CODES: dict[type[errors.OtpsealError], int] = {
+    errors.ConfigurationError: 2,
+    errors.KeyRefused: 3,
+    errors.KeyUnavailable: 3,
+    errors.StoreUnavailable: 4,
+    errors.SeedUnreadable: 4,
+    errors.AuthorityUnusable: 5,
+    errors.OtpsealError: 1,
+}
+
+app = typer.Typer(
+    name="otpseal",
+    help="One-time passwords: seeds travel sealed, rest sealed, and a code is"
+    " accepted exactly once. Settings come from OTPSEAL_* variables (README).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.add_typer(keys.app, name="keys")
+app.add_typer(seed.app, name="seed")
+app.command("code")(code.code)
+app.command("verify")(code.verify)
+app.add_typer(account.app, name="account")
+app.add_typer(audit.app, name="audit")
+app.add_typer(proof.app, name="proof")
+app.add_typer(authority.app, name="authority")
+
+
+def main() -> None:
+    """Run a command; a deliberate error is one line on stderr and an exit code."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr
+    )
+    # Libraries speak up when something is wrong, not about their own progress.
+    for name in ("alembic", "httpx2", "httpcore2", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.umask(0o077)
+    try:
+        app()
+    except errors.OtpsealError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(next(c for kind, c in EXIT_CODES.items() if isinstance(error, kind)))

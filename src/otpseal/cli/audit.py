@@ -1,0 +1,101 @@
+"""`otpseal audit`: list and prune the audit log of the service or the authority."""
+
+import json
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
+from otpseal.config import load_settings
+from otpseal.ledger import AuditRecord
+from otpseal.wiring import Opened, open_authority, open_service
+
+app = typer.Typer(no_args_is_help=True, help="List and prune the audit log.")
+
+OfAuthority = Annotated[
+    bool, typer.Option("--authority", help="The authority's log, not the service's.")
+]
+
+
+def _open(
+    data_dir: Path | None, key_file: Path | None, *, authority: bool
+) -> AbstractContextManager[Opened]:
+    settings = load_settings(data_dir=data_dir, key_file=key_file)
+    return open_authority(settings) if authority else open_service(settings)
+
+
+@app.command("list")
+def list_(
+    data_dir: DataDir = None,
+    key_file: KeyFile = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=100_000, help="The newest that many.")
+    ] = 50,
+    kind: Annotated[
+        str | None, typer.Option(help="Only this kind, e.g. attempt.wrong.")
+    ] = None,
+    authority: OfAuthority = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest audit events, oldest first.
+
+    An event that does not read as it was written is marked as altered. `--json`
+    prints one object a line.
+    """
+    with _open(data_dir, key_file, authority=authority) as opened:
+        records = opened.audit.newest(limit, kind=kind)
+    if as_json:
+        for record in records:
+            print_json(_as_dict(record))
+    else:
+        _print_table(records)
+
+
+@app.command()
+def prune(
+    data_dir: DataDir = None,
+    key_file: KeyFile = None,
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Keep that many. [OTPSEAL_AUDIT_RETENTION_DAYS]"),
+    ] = None,
+    authority: OfAuthority = False,
+) -> None:
+    """Delete audit events older than the retention time; records that it did."""
+    settings = load_settings(audit_retention_days=days)
+    with _open(data_dir, key_file, authority=authority) as opened:
+        count = opened.audit.prune(settings.audit_retention_days)
+    kept = settings.audit_retention_days
+    typer.echo(f"{count} events older than {kept} days deleted")
+
+
+def _as_dict(record: AuditRecord) -> dict[str, object]:
+    row = record.row
+    return {
+        "id": row.id,
+        "at": _time(row.at_ms),
+        "kind": row.kind,
+        "account": row.account,
+        "detail": json.loads(row.detail) if record.genuine else row.detail,
+        "genuine": record.genuine,
+    }
+
+
+def _time(at_ms: int) -> str:
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _print_table(records: list[AuditRecord]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("id", "time", "event", "account", "detail", box=None)
+    for record in records:
+        row = record.row
+        detail = row.detail if record.genuine else f"ALTERED {row.detail}"
+        table.add_row(str(row.id), _time(row.at_ms), row.kind, row.account, detail)
+    Console(soft_wrap=True, markup=False, highlight=False).print(table)

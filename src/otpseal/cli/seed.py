@@ -1,0 +1,97 @@
+"""`otpseal seed`: ask for a sealed seed, import it, replace it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
+from otpseal.cli.request import request
+from otpseal.config import load_settings
+from otpseal.envelope import MAX_SEALED_SEED_CHARS
+from otpseal.errors import ConfigurationError, SeedConflict
+from otpseal.service import Imported
+from otpseal.wiring import open_service
+
+app = typer.Typer(
+    no_args_is_help=True, help="Ask for a sealed seed, import it, replace it."
+)
+app.command("request")(request)
+
+SealedFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE", help="The sealed seed (encrypted_seed.txt), or - for stdin."
+    ),
+]
+
+_TOLD = {
+    Imported.NEW: "the seed is stored",
+    Imported.REPEATED: "this seed was stored already; nothing changed",
+    Imported.REPLACED: "the seed is replaced; codes of the old one no longer work",
+}
+
+
+@app.command("import")
+def import_(
+    file: SealedFile,
+    data_dir: DataDir = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open a sealed seed and keep it; a different stored seed is not overwritten."""
+    try:
+        _import(file, data_dir, key_file, as_json=as_json, replace=False)
+    except SeedConflict:
+        raise SeedConflict(
+            "a different seed is already stored: if this one is to take its place,"
+            " run `otpseal seed replace`"
+        ) from None
+
+
+@app.command()
+def replace(
+    file: SealedFile,
+    data_dir: DataDir = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open a sealed seed and keep it in place of the stored one.
+
+    The account's throttle and state stay as they are; spent steps stay spent.
+    """
+    _import(file, data_dir, key_file, as_json=as_json, replace=True)
+
+
+def _import(
+    file: str,
+    data_dir: Path | None,
+    key_file: Path | None,
+    *,
+    as_json: bool,
+    replace: bool,
+) -> None:
+    sealed = _read(file)
+    with open_service(load_settings(data_dir=data_dir, key_file=key_file)) as opened:
+        done = opened.service.import_sealed(sealed, replace_existing=replace)
+    if as_json:
+        print_json({"status": "ok", "import": done.name.lower()})
+    else:
+        typer.echo(_TOLD[done])
+
+
+def _read(file: str) -> str:
+    # One character more than is ever accepted: enough to be refused as too long.
+    limit = MAX_SEALED_SEED_CHARS + 1
+    if file == "-":
+        raw = sys.stdin.buffer.read(limit)
+    else:
+        try:
+            with Path(file).open("rb") as stream:
+                raw = stream.read(limit)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{file} cannot be read: {error.strerror}"
+            ) from None
+    return raw.decode("ascii", errors="replace")

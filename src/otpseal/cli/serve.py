@@ -1,0 +1,33 @@
+"""`otpseal serve`: the service over HTTP."""
+
+import typer
+
+from otpseal.cli.options import DataDir, Host, KeyFile, Port
+from otpseal.config import load_settings
+from otpseal.wiring import open_service
+
+
+def serve(
+    data_dir: DataDir = None,
+    key_file: KeyFile = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Run the service until SIGTERM or Ctrl-C.
+
+    On the first start with an empty data directory it makes its import key.
+    """
+    from otpseal.http.app import create_app
+    from otpseal.http.server import bind, run, url_of
+
+    settings = load_settings(data_dir=data_dir, key_file=key_file, host=host, port=port)
+    # What can be refused at once is refused before keys are made.
+    settings.resolved_access()
+    listener = bind(settings.host, settings.port)
+    with open_service(settings) as opened:
+        app = create_app(opened, settings)
+        run(
+            app,
+            listener,
+            on_ready=lambda: typer.echo(f"otpseal ready on {url_of(listener)}"),
+        )

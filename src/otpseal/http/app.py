@@ -1,0 +1,228 @@
+"""The service's HTTP application.
+
+A small ASGI function stands in front: the classic API's calls go to
+`otpseal.http.classic`, everything else to FastAPI. It holds the one last-resort
+handler: what nobody expected is logged without its message, which might hold a
+secret, and answered with a static text.
+"""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from importlib import resources
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from otpseal import __version__
+from otpseal.committer import Committer
+from otpseal.config import Access, Settings
+from otpseal.errors import StoreUnavailable
+from otpseal.health import HealthCheck
+from otpseal.http.auth import Gate
+from otpseal.http.classic import ClassicApi
+from otpseal.http.guard import HostGuard
+from otpseal.http.limits import DecryptionQueue
+from otpseal.http.problems import INTERNAL
+from otpseal.http.schemas import Health, add_classic_paths
+from otpseal.http.wire import App, Disconnected, Receive, Scope, Send, send_json
+from otpseal.wiring import OpenedService
+
+#: How often counts become events, and old events are pruned, in seconds.
+SETTLE_EVERY_S: Final = 60.0
+PRUNE_EVERY_S: Final = 86_400.0
+
+#: A health check reads the store; strangers may not make it read more often.
+HEALTH_CACHED_S: Final = 1.0
+
+_log = logging.getLogger("otpseal.http")
+
+
+def create_app(opened: OpenedService, settings: Settings) -> App:
+    """Return the ASGI application of the service.
+
+    Raises:
+        ConfigurationError: access was not chosen, or its token is missing.
+    """
+    access = settings.resolved_access()
+    token = settings.classic_token() if access is Access.TOKEN else None
+    committer = Committer(opened.service)
+    decryptions = DecryptionQueue()
+    classic = ClassicApi(
+        opened.service,
+        committer=committer,
+        decryptions=decryptions,
+        gate=Gate(access, token),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        housekeeping = asyncio.create_task(
+            _keep_house(opened, settings.audit_retention_days)
+        )
+        yield
+        housekeeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await housekeeping
+        decryptions.close()
+        committer.close()
+
+    pages = _create_pages(_health_check(opened, settings), lifespan)
+    front = Front(classic, pages)
+    return HostGuard(front, settings.allowed_hosts) if access is Access.OPEN else front
+
+
+class Front:
+    """Sends each request to the classic API or to FastAPI, and survives both."""
+
+    def __init__(self, classic: ClassicApi, pages: App) -> None:
+        self._classic = classic
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._pages(scope, receive, send)
+            return
+        path = scope["path"]
+        is_classic = path in self._classic.routes
+        try:
+            if is_classic:
+                await self._classic(scope, receive, send, path)
+            else:
+                await self._pages(scope, receive, send)
+        except Disconnected:
+            return
+        except Exception as error:  # noqa: BLE001 - the one last resort
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("unexpected %s\n%s", type(error).__name__, frames)
+            if is_classic:  # FastAPI answers by itself before it raises
+                await send_json(send, {"error": INTERNAL.text}, status=INTERNAL.status)
+
+
+async def _keep_house(opened: OpenedService, retention_days: int) -> None:
+    pruned_at = float("-inf")
+    while True:
+        try:
+            await asyncio.to_thread(opened.service.settle)
+            if time.monotonic() - pruned_at >= PRUNE_EVERY_S:
+                await asyncio.to_thread(opened.audit.prune, retention_days)
+                pruned_at = time.monotonic()
+        except StoreUnavailable as error:
+            _log.warning("housekeeping is put off: %s", error)
+        await asyncio.sleep(SETTLE_EVERY_S)
+
+
+def _health_check(opened: OpenedService, settings: Settings) -> HealthCheck:
+    directories = [settings.data_dir]
+    if settings.code_log is not None:
+        directories.append(settings.code_log.parent)
+    return HealthCheck(
+        opened.service,
+        clock=opened.service.clock,
+        directories=tuple(directories),
+        code_log=opened.code_log,
+    )
+
+
+def _create_pages(check: HealthCheck, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
+    pages = FastAPI(
+        title="otpseal",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # its assets come from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    pages.add_exception_handler(HTTPException, _http_refusal)
+    pages.add_exception_handler(RequestValidationError, _invalid)
+    pages.add_exception_handler(Exception, _unexpected)
+    reason = _cached(check)
+
+    @pages.get("/health", responses={503: {"model": Health}})
+    async def health() -> JSONResponse:
+        """Tell whether the service is fit to work, and why not."""
+        found = await reason()
+        if found is None:
+            return _json({"status": "ok"})
+        return _json({"status": "degraded", "reason": found}, status=503)
+
+    @pages.get("/")
+    async def root(request: Request) -> Response:
+        """Say what this is: JSON for programs, the console page for browsers."""
+        if "text/html" in request.headers.get("accept", ""):
+            return _console()
+        return _json({"name": "otpseal", "version": __version__, "status": "ok"})
+
+    _document_classic(pages)
+    return pages
+
+
+def _cached(check: HealthCheck) -> Callable[[], Awaitable[str | None]]:
+    """Return a health check that looks at most once in `HEALTH_CACHED_S`."""
+    lock = asyncio.Lock()
+    found: str | None = None
+    looked_at = float("-inf")
+
+    async def reason() -> str | None:
+        nonlocal found, looked_at
+        async with lock:
+            if time.monotonic() - looked_at >= HEALTH_CACHED_S:
+                found = await asyncio.to_thread(check.reason)
+                looked_at = time.monotonic()
+        return found
+
+    return reason
+
+
+def _console() -> HTMLResponse:
+    page = resources.files("otpseal.http").joinpath("console.html")
+    return HTMLResponse(
+        page.read_text("utf-8"),
+        headers={
+            "content-security-policy": "default-src 'none'; style-src 'unsafe-inline';"
+            " frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+            "cache-control": "no-store",
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "no-referrer",
+        },
+    )
+
+
+def _document_classic(pages: FastAPI) -> None:
+    make = pages.openapi
+
+    def openapi() -> dict[str, Any]:
+        if pages.openapi_schema is None:
+            add_classic_paths(make())
+        return make()
+
+    pages.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own recipe
+
+
+def _json(content: dict[str, str], *, status: int = 200) -> JSONResponse:
+    return JSONResponse(content, status, headers={"cache-control": "no-store"})
+
+
+async def _http_refusal(_: Request, error: Exception) -> JSONResponse:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    words = {404: "Not found", 405: "Method not allowed"}
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse(
+        {"error": words.get(status, "Request refused")}, status, headers=headers
+    )
+
+
+async def _invalid(_: Request, _error: Exception) -> JSONResponse:
+    # FastAPI's own answer repeats the input.
+    return JSONResponse({"error": "Invalid request"}, 422)
+
+
+async def _unexpected(_: Request, _error: Exception) -> JSONResponse:
+    return JSONResponse({"error": INTERNAL.text}, INTERNAL.status)

@@ -1,0 +1,202 @@
+"""The authority's HTTP application: the classic protocol at the root path.
+
+Its clients are scripts in the wild, which look at `status`, `encrypted_seed` and
+`error` (CONTRACT "Authority"). Every refusal of a request's form is a 400 here, where
+the service has finer statuses.
+"""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from otpseal import __version__
+from otpseal.authority import Authority
+from otpseal.errors import (
+    BindingConflict,
+    CapacityReached,
+    KeyRefused,
+    OtpsealError,
+    Overloaded,
+    RequestRefused,
+    SeedUnreadable,
+    StoreUnavailable,
+)
+from otpseal.http.limits import DecryptionQueue
+from otpseal.http.wire import (
+    App,
+    BadRequest,
+    Disconnected,
+    Receive,
+    Scope,
+    Send,
+    read_json_object,
+    send_json,
+)
+
+#: How often counts become events, and old events are pruned, in seconds.
+SETTLE_EVERY_S: Final = 60.0
+PRUNE_EVERY_S: Final = 86_400.0
+
+#: Health checks that may wait for the store; they do not queue behind requests.
+WAITING_HEALTH_CHECKS: Final = 16
+
+_INTERNAL: Final = BadRequest(500, "Internal error")
+_NOT_FOUND: Final = BadRequest(404, "Not found")
+_NO_TEXT: Final = BadRequest(400, "public_key is not valid text")
+_RETRY_SOON: Final = (b"retry-after", b"1")
+
+_STATUSES: Final[dict[type[OtpsealError], int]] = {
+    KeyRefused: 400,
+    RequestRefused: 400,
+    BindingConflict: 409,
+    CapacityReached: 409,
+}
+_ANSWERS: Final[dict[type[OtpsealError], BadRequest]] = {
+    Overloaded: BadRequest(429, "Too many requests", _RETRY_SOON),
+    StoreUnavailable: BadRequest(503, "Store unavailable", _RETRY_SOON),
+    SeedUnreadable: BadRequest(500, "Stored seed cannot be read"),
+}
+_METHODS: Final = {"/": ("GET", "HEAD", "POST"), "/health": ("GET", "HEAD")}
+
+_log = logging.getLogger("otpseal.http")
+
+Json = dict[str, Any]
+
+
+def create_authority_app(
+    authority: Authority, *, prune: Callable[[], object] | None = None
+) -> App:
+    """Return the ASGI application of the authority.
+
+    Args:
+        authority: the use cases.
+        prune: deletes old audit events; called at the start and then daily.
+    """
+    return _AuthorityApp(authority, prune)
+
+
+class _AuthorityApp:
+    def __init__(
+        self, authority: Authority, prune: Callable[[], object] | None
+    ) -> None:
+        self._authority = authority
+        self._prune = prune
+        self._requests = DecryptionQueue()
+        self._health_checks = DecryptionQueue(
+            at_a_time=1, waiting=WAITING_HEALTH_CHECKS
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal: BadRequest
+        try:
+            content = await self._respond(scope, receive)
+        except Disconnected:
+            return
+        except BadRequest as error:
+            refusal = error
+        except OtpsealError as error:
+            refusal = _answer_to(error)
+        except Exception as error:  # noqa: BLE001 - the one last resort
+            # Without its message, which might hold what must not be logged.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("unexpected %s\n%s", type(error).__name__, frames)
+            refusal = _INTERNAL
+        else:
+            await send_json(send, content)
+            return
+        body = {"status": "error", "error": refusal.text}
+        await send_json(send, body, *refusal.headers, status=refusal.status)
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Json:
+        methods = _METHODS.get(scope["path"])
+        if methods is None:
+            raise _NOT_FOUND
+        if scope["method"] not in methods:
+            allow = (b"allow", ", ".join(methods).encode("ascii"))
+            raise BadRequest(405, "Method not allowed", allow)
+        if scope["method"] == "POST":
+            return await self._issue(scope, receive)
+        if scope["path"] == "/health":
+            await self._health_checks.run(self._authority.check_store)
+            return {"status": "ok"}
+        return {
+            "name": "otpseal authority",
+            "version": __version__,
+            "status": "ok",
+            "usage": "POST student_id, github_repo_url and public_key (PEM) as JSON",
+        }
+
+    async def _issue(self, scope: Scope, receive: Receive) -> Json:
+        try:
+            body = await read_json_object(scope, receive)
+        except BadRequest as error:
+            raise BadRequest(400, error.text) from None
+        student_id = _text(body, "student_id")
+        github_repo_url = _text(body, "github_repo_url")
+        try:
+            public_key = _text(body, "public_key").encode("utf-8")
+        except UnicodeEncodeError:
+            raise _NO_TEXT from None
+        sealed = await self._requests.run(
+            self._authority.issue, student_id, github_repo_url, public_key
+        )
+        return {
+            "status": "success",
+            "encrypted_seed": sealed,
+            "message": "The seed is sealed to the public key of this request",
+        }
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()  # lifespan.startup
+        housekeeping = asyncio.create_task(self._keep_house())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()  # lifespan.shutdown
+        housekeeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await housekeeping
+        self._requests.close()
+        self._health_checks.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _keep_house(self) -> None:
+        pruned_at = float("-inf")
+        while True:
+            try:
+                await asyncio.to_thread(self._authority.settle)
+                if self._prune and time.monotonic() - pruned_at >= PRUNE_EVERY_S:
+                    await asyncio.to_thread(self._prune)
+                    pruned_at = time.monotonic()
+            except StoreUnavailable as error:
+                _log.warning("housekeeping is put off: %s", error)
+            await asyncio.sleep(SETTLE_EVERY_S)
+
+
+def _text(body: Json, field: str) -> str:
+    value = body.get(field)
+    if value is None or value == "":
+        raise BadRequest(400, f"Missing {field}")
+    if not isinstance(value, str):
+        raise BadRequest(400, f"{field} must be a string")
+    return value
+
+
+def _answer_to(error: OtpsealError) -> BadRequest:
+    if isinstance(error, SeedUnreadable | StoreUnavailable):
+        _log.error("a seed request failed: %s", error)
+    for kind in type(error).__mro__:
+        if kind in _STATUSES:
+            # These messages are for the subscriber, and hold nothing of his input.
+            return BadRequest(_STATUSES[kind], str(error))
+        if kind in _ANSWERS:
+            return _ANSWERS[kind]
+    return _INTERNAL

@@ -1,0 +1,126 @@
+"""The classic API: the exercise's three calls, exactly as CONTRACT.md has them.
+
+Small ASGI functions and no framework routing: verifying is what the service does all
+day, and FastAPI's routing would cost more than the decision and its commit.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from otpseal.committer import Committer
+from otpseal.errors import OtpsealError, SeedUnreadable, StoreUnavailable
+from otpseal.http.auth import Gate
+from otpseal.http.bridge import Bridge
+from otpseal.http.limits import DecryptionQueue
+from otpseal.http.problems import answer_to
+from otpseal.http.wire import (
+    BadRequest,
+    Receive,
+    Scope,
+    Send,
+    read_json_object,
+    send_json,
+)
+from otpseal.service import DEFAULT_ACCOUNT, Attempt, Service
+from otpseal.verification import Decision, Outcome
+
+_MISSING_SEED: Final = BadRequest(400, "Missing encrypted_seed")
+_SEED_TYPE: Final = BadRequest(422, "encrypted_seed must be a string")
+_MISSING_CODE: Final = BadRequest(400, "Missing code")
+_CODE_TYPE: Final = BadRequest(422, "code must be a string of six digits")
+_DISABLED: Final = BadRequest(403, "Account disabled")
+
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+_log = logging.getLogger("otpseal.http")
+
+
+class ClassicApi:
+    """The three calls; each reads, asks the service, and answers.
+
+    Args:
+        service: opens and keeps seeds.
+        committer: decides attempts and reads codes in batches.
+        decryptions: bounds the RSA work.
+        gate: who may call.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        committer: Committer,
+        decryptions: DecryptionQueue,
+        gate: Gate,
+    ) -> None:
+        self._service = service
+        self._committer = committer
+        self._decryptions = decryptions
+        self._gate = gate
+        self._bridge = Bridge()
+        #: Path -> method and call.
+        self.routes: dict[str, tuple[str, Handler]] = {
+            "/decrypt-seed": ("POST", self.decrypt_seed),
+            "/generate-2fa": ("GET", self.generate_2fa),
+            "/verify-2fa": ("POST", self.verify_2fa),
+        }
+
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, path: str
+    ) -> None:
+        """Answer a request for one of `routes`."""
+        method, handler = self.routes[path]
+        try:
+            self._gate.admit(scope)
+            if scope["method"] != method:
+                allow = (b"allow", method.encode("ascii"))
+                raise BadRequest(405, "Method not allowed", allow)
+            await handler(scope, receive, send)
+        except BadRequest as refusal:
+            await _refuse(send, refusal)
+        except OtpsealError as error:
+            if isinstance(error, SeedUnreadable | StoreUnavailable):
+                _log.error("%s: %s", path, error)
+            await _refuse(send, answer_to(error))
+
+    async def decrypt_seed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """`POST /decrypt-seed {"encrypted_seed": base64}`: open and keep a seed."""
+        body = await read_json_object(scope, receive)
+        sealed = body.get("encrypted_seed")
+        if sealed is None or sealed == "":
+            raise _MISSING_SEED
+        if not isinstance(sealed, str):
+            raise _SEED_TYPE
+        await self._decryptions.run(self._service.import_sealed, sealed)
+        await send_json(send, {"status": "ok"})
+
+    async def generate_2fa(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """`GET /generate-2fa`: the current code; asking never spends it."""
+        code = await self._bridge.ask(self._committer.current_code, DEFAULT_ACCOUNT)
+        await send_json(send, {"code": code.text, "valid_for": code.valid_for})
+
+    async def verify_2fa(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """`POST /verify-2fa {"code": "123456"}`: decide about an attempt."""
+        body = await read_json_object(scope, receive)
+        code = body.get("code")
+        if code is None or code == "":
+            raise _MISSING_CODE
+        if not isinstance(code, str):
+            raise _CODE_TYPE
+        decision = await self._bridge.ask(self._committer.decide, Attempt(code))
+        await send_json(send, {"valid": _is_valid(decision)})
+
+
+def _is_valid(decision: Decision) -> bool:
+    if decision.outcome is Outcome.DISABLED:
+        raise _DISABLED
+    if decision.outcome is Outcome.THROTTLED:
+        wait = (b"retry-after", b"%d" % decision.retry_after_s)
+        raise BadRequest(429, "Too many attempts", wait)
+    return decision.outcome is Outcome.ACCEPTED
+
+
+async def _refuse(send: Send, refusal: BadRequest) -> None:
+    await send_json(
+        send, {"error": refusal.text}, *refusal.headers, status=refusal.status
+    )

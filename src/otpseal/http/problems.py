@@ -1,0 +1,38 @@
+"""One table from error to answer, for the classic API (CONTRACT "Classic HTTP API").
+
+The texts are static: nothing of the request and nothing of the store goes out.
+"""
+
+from typing import Final
+
+from otpseal.errors import (
+    OtpsealError,
+    Overloaded,
+    SeedConflict,
+    SeedMissing,
+    SeedUnreadable,
+    StoreUnavailable,
+    UnsealFailed,
+)
+from otpseal.http.wire import BadRequest
+
+INTERNAL: Final = BadRequest(500, "Internal error")
+
+_RETRY_SOON: Final = (b"retry-after", b"1")
+
+_ANSWERS: Final[dict[type[OtpsealError], BadRequest]] = {
+    UnsealFailed: BadRequest(500, "Decryption failed"),
+    SeedMissing: BadRequest(500, "Seed not decrypted yet"),
+    SeedUnreadable: BadRequest(500, "Stored seed cannot be read"),
+    SeedConflict: BadRequest(409, "A different seed is already stored"),
+    Overloaded: BadRequest(429, "Too many requests", _RETRY_SOON),
+    StoreUnavailable: BadRequest(503, "Store unavailable", _RETRY_SOON),
+}
+
+
+def answer_to(error: OtpsealError) -> BadRequest:
+    """Return the answer to a deliberate error; 500 for those not meant for HTTP."""
+    for kind in type(error).__mro__:
+        if kind in _ANSWERS:
+            return _ANSWERS[kind]
+    return INTERNAL

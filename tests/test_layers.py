@@ -1,0 +1,183 @@
+"""The house of DESIGN.md section 2: who may import whom, read from the source."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import otpseal
+
+SOURCE = Path(otpseal.__file__).parent
+
+RULES = {"secret", "errors"}
+LEDGER = {
+    *RULES,
+    "totp",
+    "throttle",
+    "audit",
+    "verification",
+    "envelope",
+    "proof",
+    "padding",
+    "keypolicy",
+    "storage_key",
+    "ports",
+}
+USE_CASES = {"service", "authority", "minute"}
+SQL = {"adapters.sql_schema", "adapters.sql_engine", "adapters.sql_store"}
+FILES = {"adapters.file_keys", "adapters.file_code_log", "adapters.authority_client"}
+
+#: Module -> what of otpseal it may import. What is not listed here may not exist.
+ALLOWED: dict[str, set[str]] = {
+    # row 0: words
+    "errors": set(),
+    "secret": set(),
+    # row 1: rules
+    "totp": RULES,
+    "throttle": RULES,
+    "audit": RULES,
+    "keypolicy": RULES,
+    "padding": RULES,
+    "verification": {*RULES, "totp", "throttle", "audit"},
+    "envelope": {*RULES, "padding"},
+    "proof": {*RULES, "padding", "keypolicy"},
+    "storage_key": {*RULES, "padding"},
+    # row 2: ports, and what every use case writes through them
+    "ports": LEDGER - {"ports"},
+    "ledger": LEDGER,
+    # row 3: use cases and adapters
+    **{name: {*LEDGER, "ledger"} for name in USE_CASES},
+    **{name: {*LEDGER, *SQL} - {name} for name in SQL},
+    **dict.fromkeys(FILES, LEDGER),
+    "adapters": set(),
+    "adapters.migrations": set(),
+    "adapters.migrations.env": SQL,
+    # row 4, 5: assembly
+    "committer": {*LEDGER, "ledger", *USE_CASES},
+    "health": {*LEDGER, "ledger", *USE_CASES},
+    "config": RULES,
+    "wiring": {*LEDGER, *USE_CASES, *SQL, *FILES, "ledger", "committer", "config"},
+    # the doors' door
+    "": {"errors", "service", "totp", "verification", "config", "wiring"},
+    "__main__": {"cli"},
+}
+INSIDE = {*LEDGER, *USE_CASES, "ledger", "committer", "health", "config", "wiring", ""}
+
+#: What a door may import beside `INSIDE` and its own package.
+BESIDES: dict[str, set[str]] = {
+    # These work on key files and on the network, with no store to wire.
+    "cli.keys": {"adapters.file_keys"},
+    "cli.proof": {"adapters.file_keys"},
+    "cli.request": {"adapters.file_keys", "adapters.authority_client"},
+    "cli.demo": {"adapters.authority_client"},
+    # The two commands that open the other door.
+    "cli.serve": {"http"},
+    "cli.authority": {"http", "adapters.file_keys"},
+}
+
+
+def modules(source: Path) -> Iterator[tuple[str, Path]]:
+    """Give every module's name below the package, and its file."""
+    for path in sorted(source.rglob("*.py")):
+        parts = path.relative_to(source).with_suffix("").parts
+        if "versions" not in parts:  # Alembic's scripts: imported by no one
+            yield ".".join(part for part in parts if part != "__init__"), path
+
+
+def imports(path: Path, source: Path) -> Iterator[str]:
+    """Give what of the package a module imports, wherever in it that stands."""
+    for name in imported_names(path):
+        head, _, rest = name.partition(".")
+        # `from otpseal.errors import SeedMissing` names no module at its end.
+        while head == "otpseal" and rest and not _is_module(source, rest):
+            rest = rest.rpartition(".")[0]
+        if head == "otpseal":
+            yield rest
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Give the dotted name of everything that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _is_module(source: Path, name: str) -> bool:
+    path = source.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def violations(source: Path) -> list[str]:
+    """Return every import that the house forbids."""
+    found = []
+    for name, path in modules(source):
+        door = name.partition(".")[0]
+        for imported in imports(path, source):
+            if door in {"http", "cli"}:
+                room = imported.partition(".")[0]
+                besides = BESIDES.get(name, set())
+                allowed = imported in INSIDE or room == door or room in besides
+                allowed = allowed or imported in besides
+            else:
+                assert name in ALLOWED, f"give {name} its row in {__file__}"
+                allowed = imported in ALLOWED[name]
+            if not allowed:
+                found.append(f"{name or '__init__'} imports {imported or 'otpseal'}")
+    return found
+
+
+def test_the_house_stands() -> None:
+    """Every module imports only from the rows above its own."""
+    assert [] == violations(SOURCE)
+
+
+def test_libraries_stay_where_they_belong() -> None:
+    """Only `totp` imports pyotp, only `http` the web, only the adapters SQL."""
+    expected = {"pyotp": {"totp"}, "fastapi": {"http"}, "sqlalchemy": {"adapters"}}
+
+    found: dict[str, set[str]] = {library: set() for library in expected}
+    for name, path in modules(SOURCE):
+        for imported in imported_names(path):
+            library = imported.partition(".")[0]
+            if library in found:
+                found[library].add(name.partition(".")[0])
+
+    assert expected == found
+
+
+def test_a_planted_violation_is_found(tmp_path: Path) -> None:
+    """The check can fail: each kind of forbidden import is named, wherever it hides."""
+    for name, text in {
+        "errors.py": "",
+        "service.py": "from otpseal import authority\n",
+        "authority.py": "",
+        "throttle.py": "def f():\n    import otpseal.service\n",
+        "adapters/sql_store.py": "from otpseal.adapters import sql_schema, file_keys\n",
+        "adapters/sql_schema.py": "",
+        "adapters/file_keys.py": "from otpseal.adapters.authority_client import ask\n",
+        "adapters/authority_client.py": "",
+        "committer.py": "from otpseal.wiring import open_service\n",
+        "wiring.py": "from otpseal.http.app import make_app\n",
+        "http/app.py": "from otpseal.cli.serve import run\n",
+        "cli/serve.py": "from otpseal.http.app import make_app\n",
+        "cli/code.py": "from otpseal.adapters.sql_store import SqlStore\n",
+        "http/auth.py": "import otpseal.errors\nfrom otpseal import service\n",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    found = violations(tmp_path)
+
+    assert [
+        "adapters.file_keys imports adapters.authority_client",
+        "adapters.sql_store imports adapters.file_keys",
+        "cli.code imports adapters.sql_store",
+        "committer imports wiring",
+        "http.app imports cli.serve",
+        "service imports authority",
+        "throttle imports service",
+        "wiring imports http.app",
+    ] == found
