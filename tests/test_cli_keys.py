@@ -115,8 +115,10 @@ class TestGenerate:
     def test_for_an_authority(self, tmp_path: Path) -> None:
         """RSA-8192, which can receive commit proofs, under the authority's names."""
         ran = subprocess.run(
-            [sys.executable, "-m", "otpseal", "keys", "generate", "--json"]
-            + ["--for", "authority"],  # noqa: RUF005 - the option under test
+            [
+                *(sys.executable, "-m", "otpseal", "keys", "generate"),
+                *("--for", "authority", "--json"),
+            ],
             cwd=tmp_path,
             capture_output=True,
             text=True,

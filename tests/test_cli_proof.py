@@ -36,6 +36,7 @@ class _Place:
     def run(
         self, *arguments: str | Path, stdin: str = "", **variables: str | Path
     ) -> "subprocess.CompletedProcess[str]":
+        variables = {"OTPSEAL_KEY_FILE": "student_private.pem", **variables}
         return self._run("-m", "otpseal", "proof", *arguments, stdin=stdin, **variables)
 
     def script(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -83,7 +84,6 @@ def _environment() -> dict[str, str]:
         "GIT_AUTHOR_EMAIL": "a@example.org",
         "GIT_COMMITTER_NAME": "a",
         "GIT_COMMITTER_EMAIL": "a@example.org",
-        "OTPSEAL_KEY_FILE": "student_private.pem",
     }
 
 

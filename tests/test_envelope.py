@@ -193,6 +193,16 @@ def test_every_failure_looks_alike(service_keys: RsaKeys, other_keys: RsaKeys) -
     assert dict.fromkeys(texts, expected) == told
 
 
+def test_what_is_too_long_costs_no_decryption(service_keys: RsaKeys) -> None:
+    """A stranger's megabytes are refused before they are read as base64."""
+    sealed = envelope.seal(_SEED, service_keys.public_key)
+    padded = sealed + "\n" * (envelope.MAX_SEALED_SEED_CHARS - len(sealed))
+
+    assert _SEED == envelope.open_sealed(padded, service_keys.oaep_decrypt)
+    with pytest.raises(UnsealFailed):
+        envelope.open_sealed(padded + "\n", service_keys.oaep_decrypt)
+
+
 @given(text=st.text())
 def test_any_text_is_refused_alike(text: str) -> None:
     """The parser is total: whatever the text, no other exception comes out."""

@@ -249,7 +249,7 @@ class TestReading:
             with pytest.raises((KeyRefused, KeyUnavailable)):
                 keypolicy.parse_private_key(text, _PASSPHRASE)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=300)
     @given(data=st.data())
     def test_a_damaged_key_is_refused_or_a_key(self, data: st.DataObject) -> None:
         """A byte of the DER changed: still nothing but our errors or a whole key."""
@@ -268,7 +268,8 @@ class TestReading:
         except KeyRefused:
             return
 
-        assert 512 == len(padding.oaep_encrypt(read, b"0" * 64))
+        expected = (read.key_size + 7) // 8
+        assert expected == len(padding.oaep_encrypt(read, b"0" * 64))
 
 
 class TestPassphrase:

@@ -23,6 +23,7 @@ from otpseal.errors import (
     SeedMissing,
     SeedUnreadable,
     StoreMismatch,
+    StoreUnavailable,
     UnsealFailed,
 )
 from otpseal.ledger import AuditLog
@@ -131,7 +132,7 @@ def test_what_does_not_open_is_counted(
 ) -> None:
     """Every failure to open is the same error, keeps nothing, and is counted."""
     for _ in range(3):
-        with pytest.raises(UnsealFailed, match="^Decryption failed$"):
+        with pytest.raises(UnsealFailed, match=r"^Decryption failed$"):
             service.import_sealed(sealed)
     clock.turn(60)  # type: ignore[attr-defined]
     service.settle()
@@ -388,7 +389,7 @@ def test_an_attempt_does_not_print_its_code() -> None:
         "sealed_seed = x'00'",
         "sealed_seed = x''",
         "sealed_seed = zeroblob(61)",
-        "sealed_seed = substr(sealed_seed, 1, 60) || x'00'",
+        "sealed_seed = CAST(substr(sealed_seed, 1, 60) || x'00' AS BLOB)",
         "sealed_seed = (SELECT sealed_seed FROM accounts WHERE id = 'b')",
         "digits = 1",
         "period = 0",
@@ -420,6 +421,37 @@ def test_a_damaged_row_is_unreadable_and_never_wrong(
     assert isinstance(other_code, totp.Code)
     with pytest.raises(SeedUnreadable, match="'a'"):
         service.show_code("a")
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "sealed_seed = CAST(sealed_seed AS TEXT)",
+        "sealed_seed = 'canary'",
+        "fingerprint = CAST(x'FF' || 'canary' AS TEXT)",
+        "algorithm = CAST(x'FF' || 'canary' AS TEXT)",
+        "last_step = 'canary'",
+        "failures = 'canary'",
+        "wait_until = 'canary'",
+        "refused = 'canary'",
+        "imported_at = 'canary'",
+    ],
+)
+def test_a_row_of_other_types_decides_nothing(
+    tmp_path: Path, make_service: MakeService, damage: str
+) -> None:
+    """Text where numbers or bytes belong is a damaged store; it is not echoed."""
+    store = make_sqlite(tmp_path)
+    service = make_service(store)
+    service.import_seed(A, source="sealed")
+    change(tmp_path / "otpseal.db", f"UPDATE accounts SET {damage}")
+
+    with pytest.raises((StoreUnavailable, SeedUnreadable)) as caught:
+        service.verify(right_code(service))
+
+    assert "canary" not in str(caught.value)
+    assert str(caught.value).isprintable()
     store.close()
 
 

@@ -5,7 +5,6 @@ tested, two more live through their troubles in threads (`scenarios.py`), and th
 tests at the end look at what was observed.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 from container import scenarios
-from container.harness import SEALED_SEED, Stack, docker, session_over
+from container.harness import ENABLED, IMAGE, SEALED_SEED, Stack, docker, session_over
 
 STUDENT = "4711"
 REPOSITORY = "https://example.org/class/otp"
@@ -25,9 +24,9 @@ BACKGROUND = {"healed": scenarios.heal, "paused": scenarios.pause}
 @pytest.fixture(scope="session")
 def image() -> str:
     """Name the image under test, or skip: plain pytest has no engine."""
-    if os.environ.get("OTPSEAL_CONTAINER_TESTS") != "1":
+    if not ENABLED:
         pytest.skip("needs a container engine: run tests/container/run")
-    return os.environ["OTPSEAL_IMAGE"]
+    return IMAGE
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,14 @@ UID: Final = 10001
 #: Where the main stack's sealed seed is put, inside.
 SEALED_SEED: Final = "/tmp/encrypted_seed.txt"
 
+# What tests/container/run says, kept at import: the suite's tests run with the
+# environment cleared of OTPSEAL_*.
+ENABLED: Final = os.environ.get("OTPSEAL_CONTAINER_TESTS") == "1"
+IMAGE: Final = os.environ.get("OTPSEAL_IMAGE", "")
+CANARY: Final = os.environ.get("OTPSEAL_TEST_CANARY", "")
+_DOCKER: Final = os.environ.get("OTPSEAL_TEST_DOCKER", "docker")
+_COMPOSE: Final = shlex.split(os.environ.get("OTPSEAL_TEST_COMPOSE", "docker compose"))
+
 #: CONTRACT: what other people's validators match each line of the code log with.
 LINE: Final = re.compile(r"^\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2} - 2FA Code: \d{6}$")
 
@@ -64,7 +72,7 @@ def run(*command: str, env: Mapping[str, str] | None = None) -> str:
 
 def docker(*arguments: str) -> str:
     """Run `docker ...` on the tests' engine."""
-    return run(os.environ["OTPSEAL_TEST_DOCKER"], *arguments)
+    return run(_DOCKER, *arguments)
 
 
 def free_port() -> int:
@@ -79,7 +87,7 @@ def free_port() -> int:
 def logs_of(container: str) -> str:
     """Return what a container printed so far, stdout and stderr in their order."""
     done = subprocess.run(
-        [os.environ["OTPSEAL_TEST_DOCKER"], "logs", container],
+        [_DOCKER, "logs", container],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=True,
@@ -123,11 +131,11 @@ class Stack:
     def compose(self, *arguments: str) -> str:
         """Run `docker compose ...` for this project."""
         return run(
-            *shlex.split(os.environ["OTPSEAL_TEST_COMPOSE"]),
+            *_COMPOSE,
             *("--project-name", self.project, "--project-directory", str(ROOT)),
             *("--file", str(ROOT / "docker-compose.yml")),
             *arguments,
-            env={"OTPSEAL_PUBLISH_PORT": str(self.port)},
+            env={"OTPSEAL_IMAGE": IMAGE, "OTPSEAL_PUBLISH_PORT": str(self.port)},
         )
 
     def up(self, *services: str) -> None:

@@ -1,14 +1,13 @@
 """What is in the image, in every layer of it."""
 
 import json
-import os
 import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from container.harness import docker, logs_of, wait_for
+from container.harness import CANARY, docker, logs_of, wait_for
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -34,7 +33,7 @@ def files_of_layers(image: Path) -> Iterator[tuple[str, bytes]]:
 
 def test_no_layer_holds_a_secret(saved_image: Path) -> None:
     """No key, seed, store or code log in any layer, though the checkout had them."""
-    canary = os.environ["OTPSEAL_TEST_CANARY"].encode()
+    canary = CANARY.encode()
     names = set()
     suspects = []
 
@@ -75,7 +74,7 @@ def test_the_history_holds_no_secret(image: str) -> None:
     """`docker history` shows no secret, and that the CA came as a secret mount."""
     history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image)
 
-    assert os.environ["OTPSEAL_TEST_CANARY"] not in history
+    assert CANARY not in history
     assert "PRIVATE KEY" not in history
     assert "BEGIN CERTIFICATE" not in history
     assert "HEALTHCHECK" in history

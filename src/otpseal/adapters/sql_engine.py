@@ -218,8 +218,9 @@ def translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        # The driver's text names no values: hide_parameters is on.
-        raise StoreUnavailable(f"the store is unavailable: {error.orig}") from None
+        # The driver's text names no values, but for the content of a damaged column.
+        reason = str(error.orig).partition(" with text ")[0]
+        raise StoreUnavailable(f"the store is unavailable: {reason}") from None
     except SQLAlchemyError as error:
         raise StoreUnavailable(
             f"the store is unavailable: {type(error).__name__}"

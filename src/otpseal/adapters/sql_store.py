@@ -81,7 +81,7 @@ class SqlTransaction:
     def accounts(self, ids: Collection[str]) -> dict[str, AccountRow]:
         """See `otpseal.ports.Transaction`."""
         rows = self._connection.execute(_READ_ACCOUNTS, {"ids": list(ids)})
-        return {row.id: _account(row) for row in rows}
+        return {row.id: row for row in _accounts(rows)}
 
     def account_ids(self) -> list[str]:
         """See `otpseal.ports.Transaction`."""
@@ -98,8 +98,7 @@ class SqlTransaction:
         """See `otpseal.ports.Transaction`."""
         table = schema.accounts
         query = select(table).where(table.c.refused > 0).order_by(table.c.id)
-        found = self._connection.execute(query.with_for_update())
-        return [_account(row) for row in found]
+        return _accounts(self._connection.execute(query.with_for_update()))
 
     def put_account(self, row: AccountRow) -> None:
         """See `otpseal.ports.Transaction`."""
@@ -268,17 +267,29 @@ def _state_values(state: State) -> dict[str, Any]:
     }
 
 
+def _accounts(rows: Iterable[Any]) -> list[AccountRow]:
+    try:
+        return [_account(row) for row in rows]
+    except (TypeError, ValueError):
+        # SQLite keeps text in a column of numbers if a bit flips, or if it is told to.
+        raise StoreUnavailable(
+            "a row of the accounts table is damaged: restore the database from a backup"
+        ) from None
+
+
 def _account(row: Any) -> AccountRow:  # noqa: ANN401 - a row of no static type
     return AccountRow(
         id=row.id,
         sealed_seed=row.sealed_seed,
         fingerprint=row.fingerprint,
         parameters=Parameters(row.algorithm, row.digits, row.period),
-        imported_at=row.imported_at,
+        imported_at=float(row.imported_at),
         state=State(
             disabled=row.disabled,
-            last_step=row.last_step,
-            budget=throttle.State(row.failures, row.wait_until, row.refused),
+            last_step=int(row.last_step),
+            budget=throttle.State(
+                int(row.failures), float(row.wait_until), int(row.refused)
+            ),
         ),
     )
 

@@ -23,20 +23,16 @@ from starlette.exceptions import HTTPException
 from otpseal import __version__
 from otpseal.committer import Committer
 from otpseal.config import Access, Settings
-from otpseal.errors import StoreUnavailable
 from otpseal.health import HealthCheck
 from otpseal.http.auth import Gate
 from otpseal.http.classic import ClassicApi
 from otpseal.http.guard import HostGuard
+from otpseal.http.housekeeping import keep_house
 from otpseal.http.limits import DecryptionQueue
 from otpseal.http.problems import INTERNAL
 from otpseal.http.schemas import Health, add_classic_paths
-from otpseal.http.wire import App, Disconnected, Receive, Scope, Send, send_json
+from otpseal.http.wire import App, Disconnected, Receive, Scope, Send
 from otpseal.wiring import OpenedService
-
-#: How often counts become events, and old events are pruned, in seconds.
-SETTLE_EVERY_S: Final = 60.0
-PRUNE_EVERY_S: Final = 86_400.0
 
 #: A health check reads the store; strangers may not make it read more often.
 HEALTH_CACHED_S: Final = 1.0
@@ -64,7 +60,10 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         housekeeping = asyncio.create_task(
-            _keep_house(opened, settings.audit_retention_days)
+            keep_house(
+                opened.service.settle,
+                prune=lambda: opened.audit.prune(settings.audit_retention_days),
+            )
         )
         yield
         housekeeping.cancel()
@@ -103,20 +102,7 @@ class Front:
             frames = "".join(traceback.format_tb(error.__traceback__))
             _log.error("unexpected %s\n%s", type(error).__name__, frames)
             if is_classic:  # FastAPI answers by itself before it raises
-                await send_json(send, {"error": INTERNAL.text}, status=INTERNAL.status)
-
-
-async def _keep_house(opened: OpenedService, retention_days: int) -> None:
-    pruned_at = float("-inf")
-    while True:
-        try:
-            await asyncio.to_thread(opened.service.settle)
-            if time.monotonic() - pruned_at >= PRUNE_EVERY_S:
-                await asyncio.to_thread(opened.audit.prune, retention_days)
-                pruned_at = time.monotonic()
-        except StoreUnavailable as error:
-            _log.warning("housekeeping is put off: %s", error)
-        await asyncio.sleep(SETTLE_EVERY_S)
+                await INTERNAL.answer.send(send)
 
 
 def _health_check(opened: OpenedService, settings: Settings) -> HealthCheck:

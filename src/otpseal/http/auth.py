@@ -4,11 +4,11 @@ import hashlib
 import hmac
 
 from otpseal.config import Access
-from otpseal.http.wire import BadRequest, Scope, headers_named
+from otpseal.http.wire import BadRequest, Refusal, Scope, headers_named
 from otpseal.secret import Secret
 
-_UNAUTHORIZED = BadRequest(401, "Unauthorized", (b"www-authenticate", b"Bearer"))
-_OFF = BadRequest(404, "Not found")
+_UNAUTHORIZED = Refusal(401, "Unauthorized", (b"www-authenticate", b"Bearer"))
+_OFF = Refusal(404, "Not found")
 
 
 class Gate:
@@ -32,15 +32,15 @@ class Gate:
         if self._access is Access.OPEN:
             return
         if self._access is Access.OFF:
-            raise _OFF
+            raise BadRequest(_OFF)
         values = headers_named(scope, b"authorization")
         if self._digest is None or len(values) != 1:
-            raise _UNAUTHORIZED
+            raise BadRequest(_UNAUTHORIZED)
         scheme, _, token = values[0].partition(b" ")
         # Digests, so that the comparison's time says nothing of the length either.
         genuine = hmac.compare_digest(self._digest, _digest(token.strip()))
         if scheme.lower() != b"bearer" or not genuine:
-            raise _UNAUTHORIZED
+            raise BadRequest(_UNAUTHORIZED)
 
 
 def _digest(token: bytes) -> bytes:

@@ -7,7 +7,6 @@ the service has finer statuses.
 
 import asyncio
 import logging
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,28 +24,26 @@ from otpseal.errors import (
     SeedUnreadable,
     StoreUnavailable,
 )
+from otpseal.http.housekeeping import keep_house
 from otpseal.http.limits import DecryptionQueue
 from otpseal.http.wire import (
     App,
     BadRequest,
     Disconnected,
     Receive,
+    Refusal,
     Scope,
     Send,
     read_json_object,
     send_json,
 )
 
-#: How often counts become events, and old events are pruned, in seconds.
-SETTLE_EVERY_S: Final = 60.0
-PRUNE_EVERY_S: Final = 86_400.0
-
 #: Health checks that may wait for the store; they do not queue behind requests.
 WAITING_HEALTH_CHECKS: Final = 16
 
-_INTERNAL: Final = BadRequest(500, "Internal error")
-_NOT_FOUND: Final = BadRequest(404, "Not found")
-_NO_TEXT: Final = BadRequest(400, "public_key is not valid text")
+_INTERNAL: Final = Refusal(500, "Internal error")
+_NOT_FOUND: Final = Refusal(404, "Not found")
+_NO_TEXT: Final = Refusal(400, "public_key is not valid text")
 _RETRY_SOON: Final = (b"retry-after", b"1")
 
 _STATUSES: Final[dict[type[OtpsealError], int]] = {
@@ -55,10 +52,10 @@ _STATUSES: Final[dict[type[OtpsealError], int]] = {
     BindingConflict: 409,
     CapacityReached: 409,
 }
-_ANSWERS: Final[dict[type[OtpsealError], BadRequest]] = {
-    Overloaded: BadRequest(429, "Too many requests", _RETRY_SOON),
-    StoreUnavailable: BadRequest(503, "Store unavailable", _RETRY_SOON),
-    SeedUnreadable: BadRequest(500, "Stored seed cannot be read"),
+_ANSWERS: Final[dict[type[OtpsealError], Refusal]] = {
+    Overloaded: Refusal(429, "Too many requests", _RETRY_SOON),
+    StoreUnavailable: Refusal(503, "Store unavailable", _RETRY_SOON),
+    SeedUnreadable: Refusal(500, "Stored seed cannot be read"),
 }
 _METHODS: Final = {"/": ("GET", "HEAD", "POST"), "/health": ("GET", "HEAD")}
 
@@ -97,13 +94,13 @@ class _AuthorityApp:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal: BadRequest
+        refusal: Refusal
         try:
             content = await self._respond(scope, receive)
         except Disconnected:
             return
         except BadRequest as error:
-            refusal = error
+            refusal = error.refusal
         except OtpsealError as error:
             refusal = _answer_to(error)
         except Exception as error:  # noqa: BLE001 - the one last resort
@@ -120,10 +117,10 @@ class _AuthorityApp:
     async def _respond(self, scope: Scope, receive: Receive) -> Json:
         methods = _METHODS.get(scope["path"])
         if methods is None:
-            raise _NOT_FOUND
+            raise BadRequest(_NOT_FOUND)
         if scope["method"] not in methods:
             allow = (b"allow", ", ".join(methods).encode("ascii"))
-            raise BadRequest(405, "Method not allowed", allow)
+            raise BadRequest(Refusal(405, "Method not allowed", allow))
         if scope["method"] == "POST":
             return await self._issue(scope, receive)
         if scope["path"] == "/health":
@@ -140,13 +137,13 @@ class _AuthorityApp:
         try:
             body = await read_json_object(scope, receive)
         except BadRequest as error:
-            raise BadRequest(400, error.text) from None
+            raise BadRequest(Refusal(400, error.refusal.text)) from None
         student_id = _text(body, "student_id")
         github_repo_url = _text(body, "github_repo_url")
         try:
             public_key = _text(body, "public_key").encode("utf-8")
         except UnicodeEncodeError:
-            raise _NO_TEXT from None
+            raise BadRequest(_NO_TEXT) from None
         sealed = await self._requests.run(
             self._authority.issue, student_id, github_repo_url, public_key
         )
@@ -158,7 +155,9 @@ class _AuthorityApp:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup
-        housekeeping = asyncio.create_task(self._keep_house())
+        housekeeping = asyncio.create_task(
+            keep_house(self._authority.settle, prune=self._prune)
+        )
         await send({"type": "lifespan.startup.complete"})
         await receive()  # lifespan.shutdown
         housekeeping.cancel()
@@ -168,35 +167,23 @@ class _AuthorityApp:
         self._health_checks.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _keep_house(self) -> None:
-        pruned_at = float("-inf")
-        while True:
-            try:
-                await asyncio.to_thread(self._authority.settle)
-                if self._prune and time.monotonic() - pruned_at >= PRUNE_EVERY_S:
-                    await asyncio.to_thread(self._prune)
-                    pruned_at = time.monotonic()
-            except StoreUnavailable as error:
-                _log.warning("housekeeping is put off: %s", error)
-            await asyncio.sleep(SETTLE_EVERY_S)
-
 
 def _text(body: Json, field: str) -> str:
     value = body.get(field)
     if value is None or value == "":
-        raise BadRequest(400, f"Missing {field}")
+        raise BadRequest(Refusal(400, f"Missing {field}"))
     if not isinstance(value, str):
-        raise BadRequest(400, f"{field} must be a string")
+        raise BadRequest(Refusal(400, f"{field} must be a string"))
     return value
 
 
-def _answer_to(error: OtpsealError) -> BadRequest:
+def _answer_to(error: OtpsealError) -> Refusal:
     if isinstance(error, SeedUnreadable | StoreUnavailable):
         _log.error("a seed request failed: %s", error)
     for kind in type(error).__mro__:
         if kind in _STATUSES:
             # These messages are for the subscriber, and hold nothing of his input.
-            return BadRequest(_STATUSES[kind], str(error))
+            return Refusal(_STATUSES[kind], str(error))
         if kind in _ANSWERS:
             return _ANSWERS[kind]
     return _INTERNAL

@@ -17,19 +17,25 @@ from otpseal.http.problems import answer_to
 from otpseal.http.wire import (
     BadRequest,
     Receive,
+    Refusal,
     Scope,
     Send,
+    json_answer,
     read_json_object,
     send_json,
 )
 from otpseal.service import DEFAULT_ACCOUNT, Attempt, Service
 from otpseal.verification import Decision, Outcome
 
-_MISSING_SEED: Final = BadRequest(400, "Missing encrypted_seed")
-_SEED_TYPE: Final = BadRequest(422, "encrypted_seed must be a string")
-_MISSING_CODE: Final = BadRequest(400, "Missing code")
-_CODE_TYPE: Final = BadRequest(422, "code must be a string of six digits")
-_DISABLED: Final = BadRequest(403, "Account disabled")
+_MISSING_SEED: Final = Refusal(400, "Missing encrypted_seed")
+_SEED_TYPE: Final = Refusal(422, "encrypted_seed must be a string")
+_MISSING_CODE: Final = Refusal(400, "Missing code")
+_CODE_TYPE: Final = Refusal(422, "code must be a string of six digits")
+_DISABLED: Final = Refusal(403, "Account disabled")
+
+_STORED: Final = json_answer({"status": "ok"})
+_VALID: Final = json_answer({"valid": True})
+_NOT_VALID: Final = json_answer({"valid": False})
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 _log = logging.getLogger("otpseal.http")
@@ -74,25 +80,25 @@ class ClassicApi:
             self._gate.admit(scope)
             if scope["method"] != method:
                 allow = (b"allow", method.encode("ascii"))
-                raise BadRequest(405, "Method not allowed", allow)
+                raise BadRequest(Refusal(405, "Method not allowed", allow))
             await handler(scope, receive, send)
-        except BadRequest as refusal:
-            await _refuse(send, refusal)
+        except BadRequest as error:
+            await error.refusal.answer.send(send)
         except OtpsealError as error:
             if isinstance(error, SeedUnreadable | StoreUnavailable):
                 _log.error("%s: %s", path, error)
-            await _refuse(send, answer_to(error))
+            await answer_to(error).answer.send(send)
 
     async def decrypt_seed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /decrypt-seed {"encrypted_seed": base64}`: open and keep a seed."""
         body = await read_json_object(scope, receive)
         sealed = body.get("encrypted_seed")
         if sealed is None or sealed == "":
-            raise _MISSING_SEED
+            raise BadRequest(_MISSING_SEED)
         if not isinstance(sealed, str):
-            raise _SEED_TYPE
+            raise BadRequest(_SEED_TYPE)
         await self._decryptions.run(self._service.import_sealed, sealed)
-        await send_json(send, {"status": "ok"})
+        await _STORED.send(send)
 
     async def generate_2fa(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """`GET /generate-2fa`: the current code; asking never spends it."""
@@ -104,23 +110,17 @@ class ClassicApi:
         body = await read_json_object(scope, receive)
         code = body.get("code")
         if code is None or code == "":
-            raise _MISSING_CODE
+            raise BadRequest(_MISSING_CODE)
         if not isinstance(code, str):
-            raise _CODE_TYPE
+            raise BadRequest(_CODE_TYPE)
         decision = await self._bridge.ask(self._committer.decide, Attempt(code))
-        await send_json(send, {"valid": _is_valid(decision)})
+        await (_VALID if _is_valid(decision) else _NOT_VALID).send(send)
 
 
 def _is_valid(decision: Decision) -> bool:
     if decision.outcome is Outcome.DISABLED:
-        raise _DISABLED
+        raise BadRequest(_DISABLED)
     if decision.outcome is Outcome.THROTTLED:
         wait = (b"retry-after", b"%d" % decision.retry_after_s)
-        raise BadRequest(429, "Too many attempts", wait)
+        raise BadRequest(Refusal(429, "Too many attempts", wait))
     return decision.outcome is Outcome.ACCEPTED
-
-
-async def _refuse(send: Send, refusal: BadRequest) -> None:
-    await send_json(
-        send, {"error": refusal.text}, *refusal.headers, status=refusal.status
-    )

@@ -11,16 +11,14 @@ from urllib.parse import urlsplit
 
 from otpseal.http.wire import (
     App,
-    BadRequest,
     Receive,
+    Refusal,
     Scope,
     Send,
-    headers_named,
-    send_json,
 )
 
-_BAD_HOST = BadRequest(403, "Host not allowed; see OTPSEAL_ALLOWED_HOSTS")
-_BAD_ORIGIN = BadRequest(403, "Origin not allowed")
+_BAD_HOST = Refusal(403, "Host not allowed; see OTPSEAL_ALLOWED_HOSTS")
+_BAD_ORIGIN = Refusal(403, "Origin not allowed")
 
 
 class HostGuard:
@@ -47,16 +45,23 @@ class HostGuard:
         if refusal is None:
             await self._app(scope, receive, send)
         else:
-            await send_json(send, {"error": refusal.text}, status=refusal.status)
+            await refusal.answer.send(send)
 
-    def _refusal(self, scope: Scope) -> BadRequest | None:
-        hosts = headers_named(scope, b"host")
-        origins = headers_named(scope, b"origin")
-        if not hosts and not origins and scope["http_version"] == "1.0":
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        host, origin, hosts = b"", None, 0
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+                hosts += 1
+            elif name == b"origin":
+                if origin is not None:
+                    return _BAD_ORIGIN
+                origin = value
+        if hosts == 0 and origin is None and scope["http_version"] == "1.0":
             return None  # no browser: a plain health probe
-        if len(hosts) != 1 or not self._is_allowed(hosts[0]):
+        if hosts != 1 or not self._is_allowed(host):
             return _BAD_HOST
-        if any(_authority(origin) != hosts[0].lower() for origin in origins):
+        if origin is not None and _authority(origin) != host.lower():
             return _BAD_ORIGIN
         return None
 

@@ -14,23 +14,23 @@ from otpseal.errors import (
     StoreUnavailable,
     UnsealFailed,
 )
-from otpseal.http.wire import BadRequest
+from otpseal.http.wire import Refusal
 
-INTERNAL: Final = BadRequest(500, "Internal error")
+INTERNAL: Final = Refusal(500, "Internal error")
 
 _RETRY_SOON: Final = (b"retry-after", b"1")
 
-_ANSWERS: Final[dict[type[OtpsealError], BadRequest]] = {
-    UnsealFailed: BadRequest(500, "Decryption failed"),
-    SeedMissing: BadRequest(500, "Seed not decrypted yet"),
-    SeedUnreadable: BadRequest(500, "Stored seed cannot be read"),
-    SeedConflict: BadRequest(409, "A different seed is already stored"),
-    Overloaded: BadRequest(429, "Too many requests", _RETRY_SOON),
-    StoreUnavailable: BadRequest(503, "Store unavailable", _RETRY_SOON),
+_ANSWERS: Final[dict[type[OtpsealError], Refusal]] = {
+    UnsealFailed: Refusal(500, "Decryption failed"),
+    SeedMissing: Refusal(500, "Seed not decrypted yet"),
+    SeedUnreadable: Refusal(500, "Stored seed cannot be read"),
+    SeedConflict: Refusal(409, "A different seed is already stored"),
+    Overloaded: Refusal(429, "Too many requests", _RETRY_SOON),
+    StoreUnavailable: Refusal(503, "Store unavailable", _RETRY_SOON),
 }
 
 
-def answer_to(error: OtpsealError) -> BadRequest:
+def answer_to(error: OtpsealError) -> Refusal:
     """Return the answer to a deliberate error; 500 for those not meant for HTTP."""
     for kind in type(error).__mro__:
         if kind in _ANSWERS:

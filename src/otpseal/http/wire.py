@@ -21,29 +21,78 @@ _JSON_HEADERS: Final = [
 ]
 
 
-class BadRequest(Exception):  # noqa: N818 - it names the answer, as statuses do
-    """A request that is refused before it reaches a use case.
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
-    Attributes:
+
+class Answer:
+    """A complete answer, made once and sent as often as needed."""
+
+    __slots__ = ("_body", "_start")
+
+    def __init__(
+        self, body: bytes, *headers: tuple[bytes, bytes], status: int = 200
+    ) -> None:
+        length = (b"content-length", b"%d" % len(body))
+        self._start = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, length],
+        }
+        self._body = {"type": "http.response.body", "body": body}
+
+    async def send(self, send: Send) -> None:
+        """Send it."""
+        await send(self._start)
+        await send(self._body)
+
+
+def json_answer(
+    content: object, *headers: tuple[bytes, bytes], status: int = 200
+) -> Answer:
+    """Return compact JSON (shell clients grep for `"code":"`), never to be cached."""
+    body = _ENCODER.encode(content).encode("ascii")
+    return Answer(body, *_JSON_HEADERS, *headers, status=status)
+
+
+class Refusal:
+    """A static answer to requests that are not fulfilled.
+
+    Args:
         status: HTTP status.
-        text: static text; never a piece of the request.
+        text: for people; never a piece of the request.
         headers: further headers.
     """
 
+    __slots__ = ("answer", "headers", "status", "text")
+
     def __init__(self, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
-        super().__init__(text)
         self.status = status
         self.text = text
         self.headers = headers
+        # Made once, so that a flood of refused requests is cheap.
+        self.answer = json_answer({"error": text}, *headers, status=status)
+
+
+class BadRequest(Exception):  # noqa: N818 - it names the answer, as statuses do
+    """A request is refused before it reaches a use case.
+
+    Raised anew each time: an exception that is kept and raised again would gather
+    the frames, and with them the bodies, of all requests that it ever refused.
+    """
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text)
+        self.refusal = refusal
 
 
 class Disconnected(Exception):  # noqa: N818 - no error: the client has gone
     """The client went away before its request was complete."""
 
 
-MALFORMED: Final = BadRequest(400, "Malformed JSON")
-TOO_LARGE: Final = BadRequest(413, "Request too large")
-WRONG_TYPE: Final = BadRequest(415, "Content-Type must be application/json")
+MALFORMED: Final = Refusal(400, "Malformed JSON")
+TOO_LARGE: Final = Refusal(413, "Request too large")
+NOT_AN_OBJECT: Final = Refusal(422, "The body must be a JSON object")
+WRONG_TYPE: Final = Refusal(415, "Content-Type must be application/json")
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -71,7 +120,7 @@ async def read_json_object(
     """
     kind = (header(scope, b"content-type") or b"").partition(b";")[0]
     if kind.strip().lower() != b"application/json":
-        raise WRONG_TYPE
+        raise BadRequest(WRONG_TYPE)
     body = await read_body(receive, max_bytes=max_bytes)
     return parse_json_object(body)
 
@@ -89,13 +138,13 @@ async def read_body(receive: Receive, *, max_bytes: int = MAX_BODY_BYTES) -> byt
     body = message.get("body", b"")
     while message.get("more_body", False):
         if len(body) > max_bytes:
-            raise TOO_LARGE
+            raise BadRequest(TOO_LARGE)
         message = await receive()
         if message["type"] != "http.request":
             raise Disconnected
         body += message.get("body", b"")
     if len(body) > max_bytes:
-        raise TOO_LARGE
+        raise BadRequest(TOO_LARGE)
     return bytes(body)
 
 
@@ -110,9 +159,9 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     try:
         parsed = _DECODER.decode(body.decode("utf-8"))
     except (ValueError, RecursionError):  # json's own errors are ValueErrors
-        raise MALFORMED from None
+        raise BadRequest(MALFORMED) from None
     if not isinstance(parsed, dict):
-        raise BadRequest(422, "The body must be a JSON object")
+        raise BadRequest(NOT_AN_OBJECT)
     return parsed
 
 
@@ -133,30 +182,8 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
-_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
-
-
 async def send_json(
-    send: Send,
-    content: object,
-    *headers: tuple[bytes, bytes],
-    status: int = 200,
+    send: Send, content: object, *headers: tuple[bytes, bytes], status: int = 200
 ) -> None:
-    """Send compact JSON (shell clients grep for `"code":"`), never to be cached."""
-    body = _ENCODER.encode(content).encode("ascii")
-    await send_bytes(send, body, *_JSON_HEADERS, *headers, status=status)
-
-
-async def send_bytes(
-    send: Send, body: bytes, *headers: tuple[bytes, bytes], status: int = 200
-) -> None:
-    """Send a complete answer."""
-    length = (b"content-length", b"%d" % len(body))
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [*headers, length],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
+    """Make and send a JSON answer."""
+    await json_answer(content, *headers, status=status).send(send)
