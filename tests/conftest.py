@@ -1,12 +1,16 @@
 """Fixtures that many tests share: keys (costly, so made once) and a clock to turn."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from otpseal.adapters.file_keys import RsaKeys, generate_private_key, write_key_pair
 from otpseal.config import Settings
+
+# No deadline: a busy machine is no falsification.
+hypothesis.settings.register_profile("otpseal", deadline=None)
+hypothesis.settings.load_profile("otpseal")
 
 
 class TurnedClock:
@@ -55,11 +59,10 @@ def settings(tmp_path: Path, service_keys: RsaKeys) -> Settings:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads the developer's own OTPSEAL_ variables."""
     import os
 
     for name in list(os.environ):
         if name.startswith("OTPSEAL_") and name != "OTPSEAL_CONTAINER_TESTS":
             monkeypatch.delenv(name)
-    yield

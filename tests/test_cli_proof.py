@@ -250,9 +250,10 @@ class TestCreate:
     def test_into_a_file(
         self, place: _Place, authority_keys: RsaKeys, service_keys: RsaKeys
     ) -> None:
-        """One line; the proof of the commit before is replaced."""
-        out = place.path / "proof.txt"
+        """One line; the proof of the commit before is replaced whole, not rewritten."""
+        out, kept = place.path / "proof.txt", place.path / "kept.txt"
         out.write_text("the last one")
+        kept.hardlink_to(out)
 
         ran = place.run("create", "--commit", _COMMIT, "--out", "proof.txt")
 
@@ -262,6 +263,7 @@ class TestCreate:
         ] == ran.stdout.splitlines()
         (line,) = out.read_text().splitlines()
         _verify(line, _COMMIT, authority_keys, service_keys)
+        assert "the last one" == kept.read_text()
         assert [] == list(place.path.glob(".proof.txt.*"))
 
     def test_into_a_file_that_cannot_be(self, place: _Place) -> None:
@@ -269,7 +271,7 @@ class TestCreate:
         ran = place.run("create", "--commit", _COMMIT, "--out", "nowhere/proof.txt")
 
         assert 2 == ran.returncode
-        assert "error: the proof cannot be written to nowhere/proof.txt" in ran.stderr
+        assert "error: nowhere/proof.txt cannot be written" in ran.stderr
 
 
 class TestVerify:

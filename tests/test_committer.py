@@ -148,7 +148,7 @@ def test_two_processes_one_acceptance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While one process decides, the other waits; then it finds the step spent."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
     store = make_sqlite(tmp_path)
     service_on(store).import_seed(SEED, source="sealed")
     command = [sys.executable, "-u", "-c", _ATTEMPT, str(tmp_path)]

@@ -318,6 +318,20 @@ def test_what_is_refused_in_bulk_is_counted(service: Service, clock: Clock) -> N
     ]
 
 
+def test_a_batch_counts_each_attempt(service: Service, clock: Clock) -> None:
+    """Replays and refusals that share a transaction are counted one by one."""
+    service.import_seed(A, source="sealed")
+    code, wrong = right_code(service), wrong_code(service)
+
+    service.verify_batch([Attempt(code)] * 51)
+    service.verify_batch([Attempt(wrong)] * 5 + [Attempt(code)] * 20)
+    clock.turn(60)  # type: ignore[attr-defined]
+    service.settle()
+
+    assert ("attempt.replayed", {"count": 50}) in events(service)
+    assert ("attempt.throttled", {"count": 20}) in events(service)
+
+
 def test_a_wait_is_one_event_with_a_count(service: Service, clock: Clock) -> None:
     """Refusals are told once their wait is over, in one event, and not before."""
     service.import_seed(A, source="sealed")

@@ -204,7 +204,10 @@ def test_errors_carry_no_parameters(tmp_path: Path) -> None:
     with store.transaction() as tx:
         tx.put_account(row)
 
-    with pytest.raises(StoreUnavailable) as caught, store.transaction() as tx:
+    with (
+        pytest.raises(StoreUnavailable, match="UNIQUE constraint failed") as caught,
+        store.transaction() as tx,
+    ):
         tx.put_account(account("canary-other", fingerprint=b"canary-print"))
 
     chain = []
@@ -246,7 +249,7 @@ while True:
 
 @pytest.fixture
 def _tests_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
 
 
 @pytest.mark.usefixtures("_tests_importable")

@@ -22,6 +22,21 @@ _CONTRACT = json.loads((_VECTORS / "contract_totp.json").read_text())
 _COLLISIONS = json.loads((_VECTORS / "totp_collisions.json").read_text())["collisions"]
 
 _SEED = Secret(bytes.fromhex(_CONTRACT["hex_seed"]))
+
+
+def _match(
+    seed: Secret,
+    code: str,
+    now: float,
+    *,
+    window: int,
+    parameters: totp.Parameters = totp.CLASSIC,
+) -> int | None:
+    """Return the step of `code` in the window at `now`."""
+    among = totp.candidates(seed, now, window=window, parameters=parameters)
+    return totp.match(code, among)
+
+
 _DIGESTS = {"SHA1": hashlib.sha1, "SHA256": hashlib.sha256, "SHA512": hashlib.sha512}
 
 # From 112 bits on, as RFC 4226 section 4 wants; pyotp refuses shorter ones.
@@ -61,7 +76,7 @@ class TestPublished:
         now, step = float(row["time"]), int(row["step"], 16)
 
         code = totp.generate(seed, now, parameters)
-        matched = totp.match(seed, row[algorithm], now, window=0, parameters=parameters)
+        matched = _match(seed, row[algorithm], now, window=0, parameters=parameters)
 
         assert row[algorithm] == code.text
         assert step == totp.step_at(now)
@@ -73,7 +88,7 @@ class TestPublished:
         now = float(time)
 
         code = totp.generate(_SEED, now)
-        matched = totp.match(_SEED, expected, now, window=0)
+        matched = _match(_SEED, expected, now, window=0)
 
         assert expected == code.text
         assert totp.step_at(now) == matched
@@ -173,7 +188,7 @@ class TestGenerate:
         """What is shown at an instant is accepted at that instant, as a real code."""
         code = totp.generate(Secret(seed), now, parameters)
 
-        step = totp.match(Secret(seed), code.text, now, window=0, parameters=parameters)
+        step = _match(Secret(seed), code.text, now, window=0, parameters=parameters)
 
         assert totp.is_code(code.text, parameters.digits)
         assert totp.step_at(now, parameters.period) == step
@@ -209,9 +224,7 @@ class TestMatch:
             (step for step in steps if code_of(step) == attempt), default=None
         )
 
-        found = totp.match(
-            Secret(seed), attempt, now, window=window, parameters=parameters
-        )
+        found = _match(Secret(seed), attempt, now, window=window, parameters=parameters)
 
         assert expected == found
 
@@ -226,9 +239,9 @@ class TestMatch:
         assert code == totp.hotp(_SEED.reveal(), second)
         middle = 30.0 * (second - 1)
 
-        assert second == totp.match(_SEED, code, middle, window=1)
-        assert first == totp.match(_SEED, code, 30.0 * (first - 1), window=1)
-        assert second == totp.match(_SEED, code, 30.0 * (second + 1), window=1)
+        assert second == _match(_SEED, code, middle, window=1)
+        assert first == _match(_SEED, code, 30.0 * (first - 1), window=1)
+        assert second == _match(_SEED, code, 30.0 * (second + 1), window=1)
 
     @pytest.mark.parametrize(
         ("window", "first", "end"), [(0, 3000.0, 3030.0), (1, 2970.0, 3060.0)]
@@ -243,15 +256,15 @@ class TestMatch:
         outside = [math.nextafter(first, 0), end]
 
         for now in inside:
-            assert 100 == totp.match(_SEED, code, now, window=window), now
+            assert 100 == _match(_SEED, code, now, window=window), now
         for now in outside:
-            assert None is totp.match(_SEED, code, now, window=window), now
+            assert None is _match(_SEED, code, now, window=window), now
 
     def test_there_is_no_step_before_the_first(self) -> None:
         """At step 0 the window is 0 and 1; nothing negative is computed."""
         codes = [totp.hotp(_SEED.reveal(), step) for step in range(3)]
 
-        found = [totp.match(_SEED, code, 0.0, window=1) for code in codes]
+        found = [_match(_SEED, code, 0.0, window=1) for code in codes]
 
         assert [0, 1, None] == found
 
@@ -270,7 +283,7 @@ class TestMatch:
 
         for step in (99, 100, 101, 500):
             computed.clear()
-            totp.match(_SEED, real(_SEED.reveal(), step), 3000.0, window=1)
+            _match(_SEED, real(_SEED.reveal(), step), 3000.0, window=1)
             assert [99, 100, 101] == computed
 
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from otpseal import throttle
+from otpseal import throttle, totp
 from otpseal.audit import Event, Kind
 from otpseal.secret import Secret
 from otpseal.verification import (
@@ -43,7 +43,8 @@ def decided(
     code: str, state: State | None = None, *, now: float = NOW, window: int = 1
 ) -> Decision:
     """Decide about `code` for an account in `state`."""
-    return decide(Account("a", SEED, state=state or State()), code, now, window=window)
+    candidates = totp.candidates(SEED, now, window=window)
+    return decide(Account("a", state or State(), candidates), code, now)
 
 
 WAITING = throttle.State(failures=5, wait_until=NOW + 30)

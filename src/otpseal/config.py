@@ -5,6 +5,7 @@ here but files (`*_file`), and none has a default.
 """
 
 import ipaddress
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,10 @@ from otpseal.secret import Secret
 
 MIN_TOKEN_CHARS = 32
 _MAX_SECRET_FILE_BYTES = 4096
+
+# RFC 6750 section 2.1 and a little more: every visible character. A token that no
+# client can send would lock everyone out without a word.
+_TOKEN = re.compile(rb"[!-~]+")
 
 
 class Access(StrEnum):
@@ -120,6 +125,12 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 "the token in OTPSEAL_CLASSIC_TOKEN_FILE is shorter than"
                 f" {MIN_TOKEN_CHARS} characters"
+            )
+        if not _TOKEN.fullmatch(token.reveal()):
+            raise ConfigurationError(
+                "the token in OTPSEAL_CLASSIC_TOKEN_FILE holds blanks or other"
+                " characters that no HTTP header carries: use letters, digits and"
+                " -._~+/="
             )
         return token
 

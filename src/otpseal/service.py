@@ -254,7 +254,8 @@ class Service:
         An attempt whose account has no readable seed gets its error in the list:
         raising here would take back what was counted for the others.
         """
-        accounts = self._read_accounts(tx, {attempt.account for attempt in attempts})
+        names = {attempt.account for attempt in attempts}
+        accounts = self._read_accounts(tx, names, now)
         changed: dict[str, State] = {}
         counts: dict[tuple[Kind, str], int] = {}
         events: list[Event] = []
@@ -265,11 +266,11 @@ class Service:
                 results.append(account)
                 continue
             decision = verification.decide(
-                account, attempt.code, now, window=self._window, policy=self._policy
+                account, attempt.code, now, policy=self._policy
             )
             if decision.state is not account.state:
                 accounts[account.id] = Account(
-                    account.id, account.seed, account.parameters, decision.state
+                    account.id, decision.state, account.candidates, account.digits
                 )
                 changed[account.id] = decision.state
             if decision.counted is not None:
@@ -286,7 +287,7 @@ class Service:
         return results
 
     def _read_accounts(
-        self, tx: Transaction, ids: set[str]
+        self, tx: Transaction, ids: set[str], now: float
     ) -> dict[str, Account | OtpsealError]:
         rows = tx.accounts({name for name in ids if _is_text(name)})
         accounts: dict[str, Account | OtpsealError] = {}
@@ -299,8 +300,13 @@ class Service:
                 seed = row.open_seed(self._storage_key)
             except SeedUnreadable as error:
                 accounts[account_id] = error
-            else:
-                accounts[account_id] = Account(row.id, seed, row.parameters, row.state)
+                continue
+            candidates = totp.candidates(
+                seed, now, window=self._window, parameters=row.parameters
+            )
+            accounts[account_id] = Account(
+                row.id, row.state, candidates, row.parameters.digits
+            )
         return accounts
 
     # An administrator's decisions.

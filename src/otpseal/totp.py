@@ -47,6 +47,9 @@ class Parameters:
 
 CLASSIC: Final = Parameters()
 
+#: The steps of a window with their codes. As secret as the seed while they last.
+Candidates = tuple[tuple[int, bytes], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Code:
@@ -107,36 +110,44 @@ def is_code(text: str, digits: int = 6) -> bool:
     return len(text) == digits and _DIGITS.fullmatch(text) is not None
 
 
-def match(
+def candidates(
     seed: Secret,
-    code: str,
     now: float,
     *,
     window: int,
     parameters: Parameters = CLASSIC,
-) -> int | None:
-    """Return the step that `code` belongs to, or None.
-
-    Every step of the window is computed and compared in constant time, whichever
-    matches. If two steps share the code the later one is returned: spending it
-    spends the earlier too, so that one text is never accepted twice.
+) -> Candidates:
+    """Return every step of the window at `now` with its code, earliest first.
 
     Args:
         seed: the shared secret K.
-        code: six to eight ASCII digits, see `is_code`.
         now: Unix seconds.
         window: steps before and after the current one, 0 or 1.
         parameters: of the account.
     """
     current = step_at(now, parameters.period)
+    key, digits, algorithm = seed.reveal(), parameters.digits, parameters.algorithm
+    return tuple(
+        (step, hotp(key, step, digits=digits, algorithm=algorithm).encode("ascii"))
+        for step in range(max(0, current - window), current + window + 1)
+    )
+
+
+def match(code: str, among: Candidates) -> int | None:
+    """Return the step that `code` belongs to, or None.
+
+    Every candidate is compared in constant time, whichever matches. If two steps
+    share the code the later one is returned: spending it spends the earlier too, so
+    that one text is never accepted twice.
+
+    Args:
+        code: ASCII digits, see `is_code`.
+        among: from `candidates`.
+    """
     attempt = code.encode("ascii")
-    key = seed.reveal()
     found = None
-    for step in range(max(0, current - window), current + window + 1):
-        candidate = hotp(
-            key, step, digits=parameters.digits, algorithm=parameters.algorithm
-        )
-        if hmac.compare_digest(candidate.encode("ascii"), attempt):
+    for step, candidate in among:
+        if hmac.compare_digest(candidate, attempt):
             found = step
     return found
 

@@ -15,13 +15,12 @@ Leaves out: the row's lock and the commit. A decision means nothing until the ne
 account and the events are both durable (`otpseal.service.Service.decide_batch`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
 from otpseal import throttle, totp
 from otpseal.audit import Event, Kind
-from otpseal.secret import Secret
 
 #: `last_step` of an account that never accepted a code.
 NEVER: Final = -1
@@ -48,19 +47,20 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One seed with its parameters and its state.
+    """An account at the instant at which attempts on it are decided.
 
     Attributes:
         id: the account's name; the exercise's single seed is `default`.
-        seed: the shared secret K.
-        parameters: algorithm, digits and period.
         state: what decisions have made of it so far.
+        candidates: its codes at that instant, from `totp.candidates`. Many attempts
+            on one account share them, and no decision needs the seed itself.
+        digits: length of its codes.
     """
 
     id: str
-    seed: Secret
-    parameters: totp.Parameters = totp.CLASSIC
-    state: State = State()
+    state: State
+    candidates: totp.Candidates = field(repr=False)
+    digits: int = totp.CLASSIC.digits
 
 
 class Outcome(Enum):
@@ -99,23 +99,21 @@ def decide(
     code: str,
     now: float,
     *,
-    window: int,
     policy: throttle.Policy = throttle.DEFAULT_POLICY,
 ) -> Decision:
     """Decide about `code` for `account` at `now`.
 
     Args:
-        account: as read under the row's lock.
+        account: as read under the row's lock, with its candidates at `now`.
         code: what the caller sent, any text.
         now: Unix seconds, read after the lock was taken.
-        window: steps accepted before and after the current one, 0 or 1.
         policy: the price of wrong codes.
     """
     state = account.state
     if state.disabled:
         return Decision(Outcome.DISABLED, state, counted=Kind.ATTEMPT_DISABLED)
 
-    if not totp.is_code(code, account.parameters.digits):
+    if not totp.is_code(code, account.digits):
         return Decision(Outcome.MALFORMED, state)
 
     wait = throttle.seconds_to_wait(state.budget, now, policy)
@@ -123,9 +121,7 @@ def decide(
         counted = replace(state, budget=throttle.refuse(state.budget, now, policy))
         return Decision(Outcome.THROTTLED, counted, retry_after_s=wait)
 
-    step = totp.match(
-        account.seed, code, now, window=window, parameters=account.parameters
-    )
+    step = totp.match(code, account.candidates)
     if step is not None and step <= state.last_step:
         return Decision(Outcome.REPLAYED, state, counted=Kind.ATTEMPT_REPLAYED)
 

@@ -20,6 +20,7 @@ from otpseal.adapters.file_keys import (
     RsaKeys,
     generate_private_key,
     load_keys,
+    refuse_existing,
     write_key_pair,
 )
 from otpseal.adapters.sql_engine import open_engine
@@ -163,6 +164,7 @@ def _open(
     keys = load_keys(key_path, passphrase) if key_path.exists() else None
 
     def make_keys() -> RsaKeys:
+        refuse_existing(key_path)  # before the long search, not after it
         _log.info("making an RSA-%d key for the new store", new_key_bits)
         key = generate_private_key(new_key_bits)
         write_key_pair(key, key_path, passphrase)

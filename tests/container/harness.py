@@ -249,6 +249,12 @@ class Stack:
         )
         return [json.loads(line) for line in listed.splitlines()]
 
+    def account(self) -> dict[str, Any]:
+        """Return the account's state."""
+        shown = json.loads(self.otpseal("account", "show", "--json"))
+        assert isinstance(shown, dict)
+        return shown
+
     def processes(self, service: str = "service") -> list[Process]:
         """List a container's processes."""
         table = docker("top", self.container(service), "-eo", "pid,uid,args")

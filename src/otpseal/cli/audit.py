@@ -85,7 +85,10 @@ def _as_dict(record: AuditRecord) -> dict[str, object]:
 
 
 def _time(at_ms: int) -> str:
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    try:
+        at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{at_ms} ms"  # altered: one row must not hide all the others
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -1,6 +1,5 @@
 """`otpseal proof`: make and check commit proofs."""
 
-import secrets
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import typer
 from otpseal import keypolicy, proof, wiring
 from otpseal.adapters import file_keys
 from otpseal.cli.authority import authority_settings
+from otpseal.cli.files import replace_file
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.config import load_settings
 from otpseal.errors import ConfigurationError, ProofRefused
@@ -54,7 +54,9 @@ def create(
             err=True,
         )
     if out is not None:
-        _write(out, sealed)
+        replace_file(
+            out, f"{sealed}\n".encode("ascii"), advice="name another place by --out"
+        )
     if as_json:
         print_json({"commit": commit, "proof": sealed})
         return
@@ -133,18 +135,3 @@ def _read(proof_file: str) -> str:
         ) from None
     # Any byte has a character in Latin-1; base64 refuses the foreign ones.
     return content.decode("latin-1")
-
-
-def _write(path: Path, sealed: str) -> None:
-    """Write the proof whole or not at all; the last commit's proof is replaced."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        try:
-            temporary.write_text(sealed + "\n", encoding="ascii")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"the proof cannot be written to {path}: {error.strerror}"
-        ) from None

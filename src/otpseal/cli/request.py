@@ -1,7 +1,5 @@
 """`otpseal seed request`: ask the authority for a sealed seed, keep it in a file."""
 
-import os
-import secrets
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -9,9 +7,10 @@ import typer
 
 from otpseal import keypolicy
 from otpseal.adapters.file_keys import load_public_key, public_path
+from otpseal.cli.files import replace_file
 from otpseal.cli.options import AsJson, print_json
 from otpseal.config import load_settings
-from otpseal.errors import ConfigurationError, KeyUnavailable
+from otpseal.errors import KeyUnavailable
 from otpseal.wiring import SERVICE_KEY_NAME
 
 #: The names that the exercise gives to its files.
@@ -66,7 +65,8 @@ def request(
         github_repo_url=repo_url,
         public_key=keypolicy.public_pem(key),
     )
-    _replace_file(out, sealed.encode("ascii"))
+    advice = "name another place by --out and ask again: it is the same seed"
+    replace_file(out, sealed.encode("ascii"), advice=advice)
     kid = keypolicy.key_id(key)
     if as_json:
         print_json({"out": str(out), "characters": len(sealed), "kid": kid})
@@ -79,22 +79,3 @@ def _usual_public_key() -> Path:
     if here.exists():
         return here
     return public_path(load_settings().key_path(SERVICE_KEY_NAME))
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    """Write the file whole or not at all; the one before is replaced."""
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
-    try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"the sealed seed cannot be written to {path}: {error.strerror}; name"
-            " another place by --out and ask again: it is the same seed"
-        ) from None

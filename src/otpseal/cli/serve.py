@@ -3,7 +3,7 @@
 import typer
 
 from otpseal.cli.options import DataDir, Host, KeyFile, Port
-from otpseal.config import load_settings
+from otpseal.config import Access, load_settings
 from otpseal.wiring import open_service
 
 
@@ -22,7 +22,8 @@ def serve(
 
     settings = load_settings(data_dir=data_dir, key_file=key_file, host=host, port=port)
     # What can be refused at once is refused before keys are made.
-    settings.resolved_access()
+    if settings.resolved_access() is Access.TOKEN:
+        settings.classic_token()
     listener = bind(settings.host, settings.port)
     with open_service(settings) as opened:
         app = create_app(opened, settings)

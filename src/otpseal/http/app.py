@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from otpseal import __version__
 from otpseal.committer import Committer
 from otpseal.config import Access, Settings
+from otpseal.errors import Overloaded, StoreUnavailable
 from otpseal.health import HealthCheck
 from otpseal.http.auth import Gate
 from otpseal.http.classic import ClassicApi
@@ -37,6 +38,9 @@ from otpseal.wiring import OpenedService
 #: A health check reads the store; strangers may not make it read more often.
 HEALTH_CACHED_S: Final = 1.0
 
+#: A store that has not answered by then is out of order, whatever it is waiting for.
+HEALTH_DEADLINE_S: Final = 3.0
+
 _log = logging.getLogger("otpseal.http")
 
 
@@ -50,6 +54,7 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
     token = settings.classic_token() if access is Access.TOKEN else None
     committer = Committer(opened.service)
     decryptions = DecryptionQueue()
+    checks = DecryptionQueue(at_a_time=1, waiting=0, deadline_s=HEALTH_DEADLINE_S)
     classic = ClassicApi(
         opened.service,
         committer=committer,
@@ -69,10 +74,12 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
         housekeeping.cancel()
         with suppress(asyncio.CancelledError):
             await housekeeping
+        checks.close()
         decryptions.close()
         committer.close()
 
-    pages = _create_pages(_health_check(opened, settings), lifespan)
+    reason = _cached(_health_check(opened, settings), checks)
+    pages = _create_pages(reason, lifespan)
     front = Front(classic, pages)
     return HostGuard(front, settings.allowed_hosts) if access is Access.OPEN else front
 
@@ -117,7 +124,9 @@ def _health_check(opened: OpenedService, settings: Settings) -> HealthCheck:
     )
 
 
-def _create_pages(check: HealthCheck, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
+def _create_pages(
+    reason: Callable[[], Awaitable[str | None]], lifespan: Callable[[FastAPI], Any]
+) -> FastAPI:
     pages = FastAPI(
         title="otpseal",
         version=__version__,
@@ -129,7 +138,6 @@ def _create_pages(check: HealthCheck, lifespan: Callable[[FastAPI], Any]) -> Fas
     pages.add_exception_handler(HTTPException, _http_refusal)
     pages.add_exception_handler(RequestValidationError, _invalid)
     pages.add_exception_handler(Exception, _unexpected)
-    reason = _cached(check)
 
     @pages.get("/health", responses={503: {"model": Health}})
     async def health() -> JSONResponse:
@@ -139,7 +147,7 @@ def _create_pages(check: HealthCheck, lifespan: Callable[[FastAPI], Any]) -> Fas
             return _json({"status": "ok"})
         return _json({"status": "degraded", "reason": found}, status=503)
 
-    @pages.get("/")
+    @pages.get("/", responses={200: {"content": {"text/html": {}}}})
     async def root(request: Request) -> Response:
         """Say what this is: JSON for programs, the console page for browsers."""
         if "text/html" in request.headers.get("accept", ""):
@@ -150,7 +158,9 @@ def _create_pages(check: HealthCheck, lifespan: Callable[[FastAPI], Any]) -> Fas
     return pages
 
 
-def _cached(check: HealthCheck) -> Callable[[], Awaitable[str | None]]:
+def _cached(
+    check: HealthCheck, checks: DecryptionQueue
+) -> Callable[[], Awaitable[str | None]]:
     """Return a health check that looks at most once in `HEALTH_CACHED_S`."""
     lock = asyncio.Lock()
     found: str | None = None
@@ -160,7 +170,10 @@ def _cached(check: HealthCheck) -> Callable[[], Awaitable[str | None]]:
         nonlocal found, looked_at
         async with lock:
             if time.monotonic() - looked_at >= HEALTH_CACHED_S:
-                found = await asyncio.to_thread(check.reason)
+                try:
+                    found = await checks.run(check.reason)
+                except (StoreUnavailable, Overloaded):  # the one before still waits
+                    found = "store unavailable"
                 looked_at = time.monotonic()
         return found
 

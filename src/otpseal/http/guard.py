@@ -6,8 +6,9 @@ carries the attacker's name as its Host.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+from typing import Final
 
 from otpseal.http.wire import (
     App,
@@ -19,6 +20,16 @@ from otpseal.http.wire import (
 
 _BAD_HOST = Refusal(403, "Host not allowed; see OTPSEAL_ALLOWED_HOSTS")
 _BAD_ORIGIN = Refusal(403, "Origin not allowed")
+
+#: Host values that are remembered as allowed; they are a stranger's.
+MAX_KNOWN_HOSTS: Final = 64
+
+# RFC 9110 section 7.2, without what only a URL may hold (`user@`, a path): what two
+# parsers read differently is nobody's name.
+_HOST: Final = re.compile(
+    rb"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?)(?::[0-9]*)?",
+    re.IGNORECASE,
+)
 
 
 class HostGuard:
@@ -68,24 +79,27 @@ class HostGuard:
     def _is_allowed(self, host: bytes) -> bool:
         if host in self._known:
             return True
-        try:
-            name = urlsplit("//" + host.decode("ascii")).hostname
-        except ValueError:
+        found = _HOST.fullmatch(host)
+        if found is None:
             return False
-        if not name or not self._is_allowed_name(name.lower()):
-            return False
-        if len(self._known) < 64:  # noqa: PLR2004 - bounded: the name is a stranger's
+        if found["v6"]:
+            allowed = _is_ip_address(found["v6"].decode("ascii"))
+        else:
+            allowed = self._is_allowed_name(found["name"].decode("ascii").lower())
+        if allowed and len(self._known) < MAX_KNOWN_HOSTS:
             self._known.add(host)
-        return True
+        return allowed
 
     def _is_allowed_name(self, name: str) -> bool:
-        if name in self._allowed or "." not in name.rstrip("."):
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
+        return name in self._allowed or "." not in name or _is_ip_address(name)
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _authority(origin: bytes) -> bytes:

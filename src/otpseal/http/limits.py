@@ -9,9 +9,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
-from otpseal.errors import Overloaded
+from otpseal.errors import Overloaded, StoreUnavailable
 
 #: Time from the first byte of a request (or the connection's start) to its last.
 REQUEST_DEADLINE_S: Final = 5.0
@@ -19,9 +22,15 @@ REQUEST_DEADLINE_S: Final = 5.0
 #: Bytes of one request line with all headers; Linux clients send under 2 KiB.
 MAX_HEAD_BYTES: Final = 32 * 1024
 
+#: Requests that a client may send ahead of its answers; ordinary ones send none.
+MAX_PIPELINED: Final = 16
+
 #: RSA decryptions at a time, and how many more may wait.
 DECRYPTIONS: Final = 2
 WAITING_DECRYPTIONS: Final = 64
+
+#: How long a caller waits for a decryption and its commit, in seconds.
+DECRYPTION_DEADLINE_S: Final = 10.0
 
 T = TypeVar("T")
 
@@ -38,6 +47,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection must send a whole request in time, too."""
@@ -46,9 +56,14 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._look_again_in(REQUEST_DEADLINE_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadline; nothing more is to be sent."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._running is not None:
+            # uvicorn tells it to the newest request only. With others sent ahead, the
+            # one that runs would write to a closed socket: a traceback in the log.
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -71,18 +86,36 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         super().on_headers_complete()
+        if len(self.pipeline) > MAX_PIPELINED:
+            # One packet holds thousands, each with objects of its own. The parser
+            # stops at an exception, and uvicorn answers 400 and closes.
+            raise ValueError("too many requests sent ahead")
 
     def on_message_complete(self) -> None:
         """The request is complete: answering it may take as long as it takes."""
-        self._waiting_since = None
+        # Answered before its body ended, it is not going to be answered again: the
+        # wait for the next request began, and uvicorn's own timer for it is off.
+        answered = self.cycle.response_complete
+        self._waiting_since = self.loop.time() if answered else None
         self._in_head = True
+        self._head_bytes = 0
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - uvicorn's own type is private
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _look_again_in(self, seconds: float) -> None:
         self._timer = self.loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         if self.transport.is_closing():
+            # Its last answer waits to be read, but not for ever.
+            self._timer = self.loop.call_later(REQUEST_DEADLINE_S, self.transport.abort)
+            return
+        if self.flow.write_paused:
+            # So many unread answers have only those who ask and never read.
+            self.transport.abort()
             return
         if self._waiting_since is None:
             self._look_again_in(REQUEST_DEADLINE_S)
@@ -95,11 +128,22 @@ class DeadlineProtocol(HttpToolsProtocol):
 
 
 class DecryptionQueue:
-    """Runs RSA decryptions in worker threads: OpenSSL releases the GIL for them."""
+    """Runs RSA decryptions in worker threads: OpenSSL releases the GIL for them.
+
+    Args:
+        at_a_time: worker threads.
+        waiting: how many more may wait for one.
+        deadline_s: how long a caller waits, in seconds.
+    """
 
     def __init__(
-        self, *, at_a_time: int = DECRYPTIONS, waiting: int = WAITING_DECRYPTIONS
+        self,
+        *,
+        at_a_time: int = DECRYPTIONS,
+        waiting: int = WAITING_DECRYPTIONS,
+        deadline_s: float = DECRYPTION_DEADLINE_S,
     ) -> None:
+        self._deadline_s = deadline_s
         self._pool = ThreadPoolExecutor(at_a_time, thread_name_prefix="decrypt")
         self._room = at_a_time + waiting
 
@@ -108,6 +152,8 @@ class DecryptionQueue:
 
         Raises:
             Overloaded: too many wait already; nothing was done.
+            StoreUnavailable: it did not end in time. It may still happen, if it had
+                begun; the caller was not told that it did.
         """
         if self._room == 0:
             raise Overloaded("Too many requests")
@@ -116,7 +162,10 @@ class DecryptionQueue:
         # Room is made when the work ends, not when the client gives up waiting.
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._make_room))
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), self._deadline_s)
+        except TimeoutError:
+            raise StoreUnavailable("the store does not answer") from None
 
     def _make_room(self) -> None:
         self._room += 1

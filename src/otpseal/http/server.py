@@ -30,10 +30,11 @@ def bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a host that is no name at all
         listener.close()
+        reason = error.strerror if isinstance(error, OSError) else None
         raise ConfigurationError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}. Choose"
+            f"cannot listen on {host} port {port}: {reason or 'not an address'}. Choose"
             " another with --host and --port (0 takes a free port)"
         ) from None
     return listener
@@ -50,23 +51,27 @@ def run(app: App, listener: socket.socket, *, on_ready: Callable[[], None]) -> N
 
     Calls `on_ready` once the application has started and answers.
     """
-    config = uvicorn.Config(
+    # uvicorn raises the signal again once it has shut down. By then it is obeyed: the
+    # caller shall go on, close its store and exit 0.
+    with _ignored(signal.SIGTERM, signal.SIGINT):
+        _Server(configure(app), on_ready).run(sockets=[listener])
+
+
+def configure(app: App) -> uvicorn.Config:
+    """Return how uvicorn is to run `app`."""
+    return uvicorn.Config(
         app,
         http=DeadlineProtocol,
         ws="none",
         loop="uvloop",
         lifespan="on",
         log_config=None,
-        log_level="warning",
+        log_level="error",  # its warnings are one for each stranger's bad request
         access_log=False,
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
-    # uvicorn raises the signal again once it has shut down. By then it is obeyed: the
-    # caller shall go on, close its store and exit 0.
-    with _ignored(signal.SIGTERM, signal.SIGINT):
-        _Server(config, on_ready).run(sockets=[listener])
 
 
 @contextmanager
