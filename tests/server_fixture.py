@@ -104,6 +104,18 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
+def read_one(connection: socket.socket) -> bytes:
+    """Read one answer of a connection that stays open."""
+    received = b""
+    while data := connection.recv(65536):
+        received += data
+        head, separator, body = received.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        if separator and length and len(body) >= int(length[1]):
+            break
+    return received
+
+
 def parse_reply(received: bytes) -> Reply:
     """Parse the only answer in a stream."""
     head, separator, body = received.partition(b"\r\n\r\n")

@@ -96,9 +96,19 @@ def authority_in(directory: Path, *arguments: str) -> Iterator[Running]:
         yield Running(process, line, port, directory)
     finally:
         watchdog.cancel()
-        process.terminate()
-        process.wait(15)
+        stop(process)
         process.stdout.close()
+
+
+def stop(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
+    """Stop a process by SIGTERM; one that does not obey is a failure, but goes too."""
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
 
 
 @pytest.fixture(scope="module")
@@ -427,5 +437,4 @@ def authority_with_stderr(directory: Path, stderr: int) -> Iterator[None]:
         yield
     finally:
         watchdog.cancel()
-        process.terminate()
-        process.wait(15)
+        stop(process)

@@ -51,12 +51,14 @@ class HealthCheck:
             if _free_share(directory) < MIN_FREE:
                 return "less than 5 % of the disk is free"
         if account is not None and self._code_log is not None:
-            latest = max(
+            signs = (
                 self._code_log.newest_line_at() or 0.0,
                 account.imported_at,
                 self._started_at,
             )
-            if self._clock() - latest > MAX_CODE_LOG_AGE_S:
+            # abs(): after the clock was set back, a line from the future is no sign.
+            age = min(abs(self._clock() - sign) for sign in signs)
+            if age > MAX_CODE_LOG_AGE_S:
                 return "the code log has had no line for more than 150 s"
         return None
 

@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import pyotp
@@ -60,7 +60,7 @@ class Code:
         valid_for: seconds to the end of the step, 1 to `period`.
     """
 
-    text: str
+    text: str = field(repr=False)
     valid_for: int
 
 

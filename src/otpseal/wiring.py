@@ -30,6 +30,7 @@ from otpseal.authority import Authority
 from otpseal.config import Settings
 from otpseal.errors import (
     ConfigurationError,
+    KeyUnavailable,
     SeedConflict,
     StoreMismatch,
     UnsealFailed,
@@ -163,6 +164,15 @@ def _open(
     # Loaded before the store's lock is taken: validating the key takes 0.4 s.
     keys = load_keys(key_path, passphrase) if key_path.exists() else None
 
+    def load_existing() -> RsaKeys:
+        if not key_path.exists():
+            raise KeyUnavailable(
+                f"this store belongs to a private key that is not at {key_path}: point"
+                " OTPSEAL_KEY_FILE at it, or restore it from a backup; a new key does"
+                " not open this store"
+            )
+        return load_keys(key_path, passphrase)
+
     def make_keys() -> RsaKeys:
         refuse_existing(key_path)  # before the long search, not after it
         _log.info("making an RSA-%d key for the new store", new_key_bits)
@@ -175,7 +185,7 @@ def _open(
         loaded, storage_key = _unlock(
             store,
             keys,
-            load=lambda: load_keys(key_path, passphrase),
+            load=load_existing,
             make=make_keys,
             clock=clock,
         )
@@ -217,7 +227,7 @@ def _unlock(
             event = Event(Kind.STORE_CREATED, clock(), detail={"kid": keys.kid})
             Ledger(tx, storage_key).record(event)
             return keys, storage_key
-        # Another process may have made the key while this one waited for the lock.
+        # Another process may have made it while this one waited for the lock.
         keys = keys or load()
         return keys, StorageKey.unwrap(record, keys)
 
@@ -249,7 +259,18 @@ def _adopt_seed_file(path: Path, service: Service) -> None:
             path,
         )
         return
-    _shred(path)
+    try:
+        _shred(path)
+    except FileNotFoundError:
+        return  # another process, started at the same time, was faster
+    except OSError as error:
+        _log.warning(
+            "%s was imported into the store but cannot be overwritten and removed:"
+            " %s. Remove it: it holds the seed in clear",
+            path,
+            error.strerror,
+        )
+        return
     service.record_seed_file_removed()
     _log.warning("%s was imported into the store, overwritten and removed", path)
 

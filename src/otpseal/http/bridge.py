@@ -5,6 +5,7 @@ one, and chain two futures where one does.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -24,6 +25,7 @@ class Bridge:
 
     def __init__(self) -> None:
         self._arrived: deque[tuple[asyncio.Future[Any], Any]] = deque()
+        self._delivery_is_due = False
 
     async def ask(self, submit: Callable[[T, Answer[R]], None], item: T) -> R:
         """Submit `item` and await its answer.
@@ -38,8 +40,12 @@ class Bridge:
 
         def answer(result: R | BaseException) -> None:
             self._arrived.append((waiter, result))
-            if len(self._arrived) == 1:  # else a delivery is due already
-                loop.call_soon_threadsafe(self._deliver)
+            # Two threads may both find none due: then one of two deliveries is idle.
+            if not self._delivery_is_due:
+                self._delivery_is_due = True
+                # The loop is closed only when nobody waits any more.
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(self._deliver)
 
         submit(item, answer)
         timer = loop.call_later(STORE_DEADLINE_S, _expire, waiter)
@@ -49,6 +55,8 @@ class Bridge:
             timer.cancel()
 
     def _deliver(self) -> None:
+        # Before looking: who arrives after the last look has to call again.
+        self._delivery_is_due = False
         while self._arrived:
             waiter, result = self._arrived.popleft()
             if waiter.done():

@@ -5,6 +5,7 @@ how many RSA decryptions run and wait.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -31,6 +32,8 @@ WAITING_DECRYPTIONS: Final = 64
 
 #: How long a caller waits for a decryption and its commit, in seconds.
 DECRYPTION_DEADLINE_S: Final = 10.0
+
+_UPGRADE: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -71,6 +74,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._waiting_since is None:
             self._waiting_since = self.loop.time()
         self._head_bytes += len(data)
+        if self._in_head and b"pgrade" in data:
+            data = _without_upgrade(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
             self.transport.close()
@@ -125,6 +130,14 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._look_again_in(left)
         else:
             self.transport.abort()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    # We upgrade to nothing, and may ignore the wish (RFC 9110 section 7.8). The parser
+    # would obey it and drop the body: Java's HttpClient asks for h2c with every first
+    # POST, and so does `curl --http2`.
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\r\nX-Upgrade:", head) + end + rest
 
 
 class DecryptionQueue:
