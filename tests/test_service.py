@@ -605,7 +605,8 @@ def test_a_store_without_its_key_is_never_rekeyed(settings: Settings) -> None:
         opened.service.import_seed(A, source="sealed")
     away = settings.key_file.rename(settings.key_file.with_name("away"))
 
-    with pytest.raises(KeyUnavailable), open_service(settings):
+    told = pytest.raises(KeyUnavailable, match="a new key does not open this store")
+    with told, open_service(settings):
         pass
 
     assert not settings.key_file.exists()
@@ -747,3 +748,38 @@ def test_eight_processes_start_at_once(tmp_path: Path) -> None:
         versions = connection.execute("SELECT count(*) FROM alembic_version")
         assert versions.fetchone() == (1,)
     connection.close()
+
+
+_ADOPT = """
+import sys
+from pathlib import Path
+from otpseal import Settings, open_service
+print("ready", flush=True)
+sys.stdin.readline()
+with open_service(Settings(data_dir=Path(sys.argv[1]))):
+    pass
+"""
+
+
+def test_processes_that_start_beside_a_seed_file_all_start(settings: Settings) -> None:
+    """One of them adopts and destroys it; the others go on without it."""
+    with open_service(settings):
+        pass
+    (settings.data_dir / "seed.txt").write_text("a1" * 32)
+    command = [sys.executable, "-u", "-c", _ADOPT, str(settings.data_dir)]
+    environment = {**os.environ, "OTPSEAL_KEY_FILE": str(settings.key_file)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, env=environment, **pipes) for _ in range(6)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+
+    assert [0] * 6 == [process.returncode for process in processes]
+    assert not (settings.data_dir / "seed.txt").exists()
+    with open_service(settings) as opened:
+        assert opened.service.account() is not None

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from otpseal.cli.authority import authority_settings
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.config import load_settings
 from otpseal.ledger import AuditRecord
@@ -23,8 +24,9 @@ OfAuthority = Annotated[
 def _open(
     data_dir: Path | None, key_file: Path | None, *, authority: bool
 ) -> AbstractContextManager[Opened]:
-    settings = load_settings(data_dir=data_dir, key_file=key_file)
-    return open_authority(settings) if authority else open_service(settings)
+    if authority:
+        return open_authority(authority_settings(data_dir=data_dir, key_file=key_file))
+    return open_service(load_settings(data_dir=data_dir, key_file=key_file))
 
 
 @app.command("list")

@@ -4,6 +4,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -51,10 +52,12 @@ def run(app: App, listener: socket.socket, *, on_ready: Callable[[], None]) -> N
 
     Calls `on_ready` once the application has started and answers.
     """
-    # uvicorn raises the signal again once it has shut down. By then it is obeyed: the
-    # caller shall go on, close its store and exit 0.
-    with _ignored(signal.SIGTERM, signal.SIGINT):
-        _Server(configure(app), on_ready).run(sockets=[listener])
+    server = _Server(configure(app), on_ready)
+    # uvicorn listens to signals only once its loop runs, and raises them again when it
+    # has shut down. Before that it is told by us; after it, it was obeyed: the caller
+    # shall go on, close its store and exit 0.
+    with _handled(server.handle_exit, signal.SIGTERM, signal.SIGINT):
+        server.run(sockets=[listener])
 
 
 def configure(app: App) -> uvicorn.Config:
@@ -75,13 +78,15 @@ def configure(app: App) -> uvicorn.Config:
 
 
 @contextmanager
-def _ignored(*signals: signal.Signals) -> Iterator[None]:
-    before = {number: signal.signal(number, lambda *_: None) for number in signals}
+def _handled(
+    handler: Callable[[int, FrameType | None], None], *signals: signal.Signals
+) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in signals}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 class _Server(uvicorn.Server):
