@@ -2,9 +2,16 @@
 
 One thread takes everything that waits, has it handled as one batch, and only then
 answers: nobody is told what is not durable, and one fsync pays for a whole batch.
+
+Between batches it lingers: callers that were just answered tend to come back at once,
+and without waiting for them two halves would take turns, each paying for a commit of
+its own. It lingers only until as many wait as there were last time, and never longer
+than a part of what the last batch took, so that a slow disk makes batches larger and
+an idle service answers at once.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -21,6 +28,11 @@ MAX_BATCH: Final = 256
 
 #: Most requests that wait; beyond, callers are told to come back.
 MAX_WAITING: Final = 4096
+
+#: Lingering costs at most this share of the last batch's time, and never more than
+#: this many seconds.
+LINGER_SHARE: Final = 0.5
+MAX_LINGER_S: Final = 0.005
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,6 +59,7 @@ class Batcher(Generic[T, R]):
         self._handle = handle
         self._waiting: deque[tuple[T, Answer[R]]] = deque()
         self._wake = threading.Condition()
+        self._wanted = 1  # how many must wait before the thread is woken
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -66,7 +79,8 @@ class Batcher(Generic[T, R]):
             if len(self._waiting) >= MAX_WAITING:
                 raise Overloaded("Too many requests")
             self._waiting.append((item, answer))
-            self._wake.notify()
+            if len(self._waiting) >= self._wanted:
+                self._wake.notify()
 
     def close(self) -> None:
         """Answer what waits, then stop the thread."""
@@ -76,25 +90,36 @@ class Batcher(Generic[T, R]):
         self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._take():
-            results: Sequence[R | BaseException]
-            try:
-                results = self._handle([item for item, _ in batch])
-                answers = list(zip(batch, results, strict=True))
-            except BaseException as error:  # noqa: BLE001 - a thread's last resort:
-                # whatever it is belongs to the callers, and the thread must go on.
-                for _, answer in batch:
-                    answer(error)
-                continue
-            for (_, answer), result in answers:
-                answer(result)
+        linger, expected = 0.0, 0
+        while batch := self._take(linger, expected):
+            started = time.monotonic()
+            self._answer(batch)
+            linger = min((time.monotonic() - started) * LINGER_SHARE, MAX_LINGER_S)
+            expected = len(batch)
 
-    def _take(self) -> list[tuple[T, "Answer[R]"]]:
+    def _answer(self, batch: list[tuple[T, "Answer[R]"]]) -> None:
+        try:
+            results = self._handle([item for item, _ in batch])
+            answers = list(zip(batch, results, strict=True))
+        except BaseException as error:  # noqa: BLE001 - a thread's last resort:
+            # whatever it is belongs to the callers, and the thread must go on.
+            for _, answer in batch:
+                answer(error)
+            return
+        for (_, answer), result in answers:
+            answer(result)
+
+    def _take(self, linger: float, expected: int) -> list[tuple[T, "Answer[R]"]]:
         with self._wake:
-            while not self._waiting and not self._closed:
-                self._wake.wait()
+            self._wanted = min(len(self._waiting) + expected, MAX_BATCH)
+            self._wake.wait_for(self._is_due, linger)
+            self._wanted = 1
+            self._wake.wait_for(self._is_due)
             count = min(len(self._waiting), MAX_BATCH)
             return [self._waiting.popleft() for _ in range(count)]
+
+    def _is_due(self) -> bool:
+        return self._closed or len(self._waiting) >= self._wanted
 
 
 class Committer:

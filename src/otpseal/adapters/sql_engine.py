@@ -25,7 +25,10 @@ SCHEMA_REVISION: Final = "0001"
 
 _DRIVERS: Final = ("sqlite", "sqlite+pysqlite")
 _PRAGMAS: Final = (
-    "PRAGMA journal_mode = TRUNCATE",
+    # A journal that keeps its blocks costs less to sync than one that grows each time,
+    # and its room is there when the disk is full.
+    "PRAGMA journal_mode = PERSIST",
+    "PRAGMA journal_size_limit = 1048576",
     "PRAGMA synchronous = FULL",
     "PRAGMA busy_timeout = 5000",
     "PRAGMA foreign_keys = ON",
