@@ -191,6 +191,29 @@ def test_a_database_that_is_replaced(tmp_path: Path, service_keys: RsaKeys) -> N
         assert_works(server, code)
 
 
+def test_a_nearly_full_disk_accepts_only_what_is_durable(
+    tmp_path: Path, service_keys: RsaKeys
+) -> None:
+    """Whatever was answered 200 on a full disk is known after a restart."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with small_disk.tmpfs(disk) as full:
+        with serving(tmp_path, service_keys, data_dir=disk / "data") as server:
+            assert server.bring(sealed_to(service_keys)).status == 200
+            code = code_at(time.time())
+            with full():
+                replies = [said(server.verify(code)) for _ in range(3)]
+                server.process.kill()  # not even a clean stop
+                server.process.wait()
+
+        with serving(tmp_path, service_keys, data_dir=disk / "data") as server:
+            after = server.verify(code).json["valid"]
+
+    verdicts = [(200, b'{"valid":true}'), (200, b'{"valid":false}'), (503, UNAVAILABLE)]
+    assert set(replies) <= set(verdicts)
+    assert replies.count(verdicts[0]) + after == 1
+
+
 def test_a_full_disk_accepts_nothing(tmp_path: Path, service_keys: RsaKeys) -> None:
     """503, health says why; all is well again as soon as there is room."""
     disk = tmp_path / "disk"
@@ -203,6 +226,9 @@ def test_a_full_disk_accepts_nothing(tmp_path: Path, service_keys: RsaKeys) -> N
         assert server.get("/health").status == 200
         code = code_at(time.time())
 
+        # The journal keeps its blocks, so that a little can still be written; without
+        # it there is no room at all.
+        (disk / "data" / "otpseal.db-journal").unlink()
         with full():
             for attempt in (code, wrong_code_at(time.time()), code):
                 assert said(server.verify(attempt)) == (503, UNAVAILABLE)

@@ -58,7 +58,7 @@ def run_python(code: str, *args: object) -> subprocess.Popen[str]:
 def test_pragmas_are_in_effect(tmp_path: Path) -> None:
     """Every connection syncs fully, journals by truncation, and trusts no schema."""
     expected = {
-        "journal_mode": "truncate",
+        "journal_mode": "persist",
         "synchronous": 2,
         "busy_timeout": 5000,
         "foreign_keys": 1,

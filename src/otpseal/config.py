@@ -94,7 +94,12 @@ class Settings(BaseSettings):
         """The database URL, by default an SQLite file in the data directory."""
         if self.database_url:
             return self.database_url
-        return f"sqlite:///{(self.data_dir / 'otpseal.db').absolute()}"
+        return f"sqlite:///{self.sqlite_path}"
+
+    @property
+    def sqlite_path(self) -> Path:
+        """Where the store is unless a database URL says otherwise."""
+        return (self.data_dir / "otpseal.db").absolute()
 
     def key_path(self, default_name: str) -> Path:
         """The private key's path, by default in the data directory."""

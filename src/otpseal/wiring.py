@@ -88,15 +88,24 @@ def open_service(
     *,
     clock: Clock = time.time,
     policy: throttle.Policy = throttle.DEFAULT_POLICY,
-    new_key_bits: int = SERVICE_KEY_BITS,
+    create: bool = True,
 ) -> Iterator[OpenedService]:
     """Open the service's store and keys; close them at the end of the block.
+
+    Args:
+        settings: where they are.
+        clock: gives the Unix time.
+        policy: the price of wrong codes.
+        create: whether a store and a key are made where there are none; else that
+            is an error, most likely a mistyped directory.
 
     Raises:
         ConfigurationError, KeyUnavailable, KeyRefused, StoreUnavailable: says what
             to do.
     """
-    with _open(settings, SERVICE_KEY_NAME, new_key_bits, clock) as opened:
+    with _open(
+        settings, SERVICE_KEY_NAME, clock, SERVICE_KEY_BITS if create else None
+    ) as opened:
         service = Service(
             opened.store,
             keys=opened.keys,
@@ -137,7 +146,7 @@ def open_authority(
     new_key_bits: int = AUTHORITY_KEY_BITS,
 ) -> Iterator[OpenedAuthority]:
     """Open the authority's store and keys; raises as `open_service` does."""
-    with _open(settings, AUTHORITY_KEY_NAME, new_key_bits, clock) as opened:
+    with _open(settings, AUTHORITY_KEY_NAME, clock, new_key_bits) as opened:
         authority = Authority(
             opened.store,
             keys=opened.keys,
@@ -156,8 +165,10 @@ def open_authority(
 
 @contextmanager
 def _open(
-    settings: Settings, key_name: str, new_key_bits: int, clock: Clock
+    settings: Settings, key_name: str, clock: Clock, new_key_bits: int | None
 ) -> Iterator[Opened]:
+    if new_key_bits is None:
+        _expect_store(settings)
     _make_data_dir(settings.data_dir)
     key_path = settings.key_path(key_name)
     passphrase = settings.key_passphrase()
@@ -174,6 +185,8 @@ def _open(
         return load_keys(key_path, passphrase)
 
     def make_keys() -> RsaKeys:
+        if new_key_bits is None:
+            return load_keys(key_path, passphrase)  # says that there is none
         refuse_existing(key_path)  # before the long search, not after it
         _log.info("making an RSA-%d key for the new store", new_key_bits)
         key = generate_private_key(new_key_bits)
@@ -193,6 +206,15 @@ def _open(
         yield Opened(store, loaded, storage_key, audit)
     finally:
         store.close()
+
+
+def _expect_store(settings: Settings) -> None:
+    if settings.database_url is None and not settings.sqlite_path.exists():
+        raise ConfigurationError(
+            f"there is no store in {settings.data_dir}: name its directory by"
+            " --data-dir or OTPSEAL_DATA_DIR; `otpseal serve` and `otpseal seed"
+            " import` make one"
+        )
 
 
 def _make_data_dir(path: Path) -> None:
@@ -254,8 +276,9 @@ def _adopt_seed_file(path: Path, service: Service) -> None:
         return
     except SeedConflict:
         _log.warning(
-            "%s holds another seed than the store: it was left as it is; remove it,"
-            " or run `otpseal seed replace` if it is the right one",
+            "%s holds another seed than the store: it was left as it is. Remove it; or"
+            " if it is the right one, seal it to the public key and run `otpseal seed"
+            " replace`",
             path,
         )
         return

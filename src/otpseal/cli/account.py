@@ -20,7 +20,8 @@ def show(
     data_dir: DataDir = None, key_file: KeyFile = None, as_json: AsJson = False
 ) -> None:
     """Show the account's state, never its seed."""
-    with open_service(load_settings(data_dir=data_dir, key_file=key_file)) as opened:
+    settings = load_settings(data_dir=data_dir, key_file=key_file)
+    with open_service(settings, create=False) as opened:
         row = opened.service.account()
     if row is None:
         raise SeedMissing(
@@ -37,13 +38,22 @@ def show(
         print_json(shown)
         return
     for name, value in shown.items():
-        typer.echo(f"{name.replace('_', ' ')}: {value}")
+        typer.echo(f"{name.replace('_', ' ')}: {_in_words(value)}")
+
+
+def _in_words(value: object) -> object:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value
 
 
 @app.command()
 def enable(data_dir: DataDir = None, key_file: KeyFile = None) -> None:
     """Enable the account and reset its throttle; spent codes stay spent."""
-    with open_service(load_settings(data_dir=data_dir, key_file=key_file)) as opened:
+    settings = load_settings(data_dir=data_dir, key_file=key_file)
+    with open_service(settings, create=False) as opened:
         opened.service.enable()
     typer.echo(f"account {DEFAULT_ACCOUNT} is enabled")
 
@@ -51,6 +61,7 @@ def enable(data_dir: DataDir = None, key_file: KeyFile = None) -> None:
 @app.command()
 def disable(data_dir: DataDir = None, key_file: KeyFile = None) -> None:
     """Refuse every code until the account is enabled again."""
-    with open_service(load_settings(data_dir=data_dir, key_file=key_file)) as opened:
+    settings = load_settings(data_dir=data_dir, key_file=key_file)
+    with open_service(settings, create=False) as opened:
         opened.service.disable()
     typer.echo(f"account {DEFAULT_ACCOUNT} is disabled")

@@ -1,6 +1,7 @@
 """`otpseal audit`: list and prune the audit log of the service or the authority."""
 
 import json
+import sys
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from otpseal.config import load_settings
 from otpseal.ledger import AuditRecord
 from otpseal.wiring import Opened, open_authority, open_service
 
+_WIDE = 1000
+
 app = typer.Typer(no_args_is_help=True, help="List and prune the audit log.")
 
 OfAuthority = Annotated[
@@ -26,7 +29,8 @@ def _open(
 ) -> AbstractContextManager[Opened]:
     if authority:
         return open_authority(authority_settings(data_dir=data_dir, key_file=key_file))
-    return open_service(load_settings(data_dir=data_dir, key_file=key_file))
+    settings = load_settings(data_dir=data_dir, key_file=key_file)
+    return open_service(settings, create=False)
 
 
 @app.command("list")
@@ -98,9 +102,16 @@ def _print_table(records: list[AuditRecord]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("id", "time", "event", "account", "detail", box=None)
+    # Into a pipe or a file nothing is cut off; on a terminal the detail is folded.
+    console = Console(
+        width=None if sys.stdout.isatty() else _WIDE, markup=False, highlight=False
+    )
+    table = Table("id", "time", "event", "account", box=None)
+    table.add_column("detail", overflow="fold")
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     for record in records:
         row = record.row
         detail = row.detail if record.genuine else f"ALTERED {row.detail}"
         table.add_row(str(row.id), _time(row.at_ms), row.kind, row.account, detail)
-    Console(soft_wrap=True, markup=False, highlight=False).print(table)
+    console.print(table)

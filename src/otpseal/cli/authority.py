@@ -8,7 +8,7 @@ import typer
 
 from otpseal import keypolicy
 from otpseal.adapters.file_keys import load_public_key
-from otpseal.cli.options import DataDir, KeyFile
+from otpseal.cli.options import KeyFile
 from otpseal.cli.progress import search_shown
 from otpseal.config import Settings, load_settings
 from otpseal.errors import KeyUnavailable
@@ -21,6 +21,15 @@ DEFAULT_PORT: Final = 8081
 app = typer.Typer(
     no_args_is_help=True, help="Run an authority, which issues sealed seeds."
 )
+
+AuthorityDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Directory of the authority's own store."
+        f" [OTPSEAL_DATA_DIR, default: {DEFAULT_DATA_DIR}]",
+    ),
+]
 
 
 def authority_settings(**overrides: object) -> Settings:
@@ -37,13 +46,7 @@ def authority_settings(**overrides: object) -> Settings:
 
 @app.command()
 def serve(
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory of the authority's own store."
-            f" [OTPSEAL_DATA_DIR, default: {DEFAULT_DATA_DIR}]"
-        ),
-    ] = None,
+    data_dir: AuthorityDir = None,
     key_file: KeyFile = None,
     host: Annotated[
         str | None,
@@ -107,7 +110,7 @@ def rebind(
     public_key: Annotated[
         Path, typer.Option(metavar="FILE", help="The new public key, PEM.")
     ],
-    data_dir: DataDir = None,
+    data_dir: AuthorityDir = None,
     key_file: KeyFile = None,
 ) -> None:
     """Bind a subscriber to another public key; his seed stays the same.

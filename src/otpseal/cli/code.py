@@ -25,7 +25,8 @@ def code(
     data_dir: DataDir = None, key_file: KeyFile = None, as_json: AsJson = False
 ) -> None:
     """Show the current code and how long it is valid. Asking never spends it."""
-    with open_service(load_settings(data_dir=data_dir, key_file=key_file)) as opened:
+    settings = load_settings(data_dir=data_dir, key_file=key_file)
+    with open_service(settings, create=False) as opened:
         current = opened.service.show_code()
     if as_json:
         print_json({"code": current.text, "valid_for": current.valid_for})
@@ -46,7 +47,8 @@ def verify(
     Exit code 0 if it was accepted, 1 if not.
     """
     text = sys.stdin.readline().strip() if code == "-" else code
-    with open_service(load_settings(data_dir=data_dir, key_file=key_file)) as opened:
+    settings = load_settings(data_dir=data_dir, key_file=key_file)
+    with open_service(settings, create=False) as opened:
         decision = opened.service.verify(text)
     accepted = decision.outcome is Outcome.ACCEPTED
     if as_json:

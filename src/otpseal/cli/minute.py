@@ -17,7 +17,7 @@ _NO_SEED = (
 def log_minute() -> int:
     """Write this minute's line; returns the exit code, and says on stderr why not."""
     try:
-        with open_service(load_settings()) as opened:
+        with open_service(load_settings(), create=False) as opened:
             if opened.minute_job is None:
                 return _say(_NO_CODE_LOG, 2)
             if opened.minute_job.run() is Logged.NO_SEED:

@@ -12,7 +12,7 @@ from otpseal.config import load_settings
 from otpseal.envelope import MAX_SEALED_SEED_CHARS
 from otpseal.errors import ConfigurationError, SeedConflict
 from otpseal.service import Imported
-from otpseal.wiring import open_service
+from otpseal.wiring import SERVICE_KEY_NAME, open_service
 
 app = typer.Typer(
     no_args_is_help=True, help="Ask for a sealed seed, import it, replace it."
@@ -73,7 +73,10 @@ def _import(
     replace: bool,
 ) -> None:
     sealed = _read(file)
-    with open_service(load_settings(data_dir=data_dir, key_file=key_file)) as opened:
+    settings = load_settings(data_dir=data_dir, key_file=key_file)
+    # A new key could open no seed that was sealed before it was made.
+    has_key = settings.key_path(SERVICE_KEY_NAME).exists()
+    with open_service(settings, create=has_key) as opened:
         done = opened.service.import_sealed(sealed, replace_existing=replace)
     if as_json:
         print_json({"status": "ok", "import": done.name.lower()})
