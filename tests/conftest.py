@@ -64,5 +64,5 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     for name in list(os.environ):
-        if name.startswith("OTPSEAL_") and name != "OTPSEAL_CONTAINER_TESTS":
+        if name.startswith("OTPSEAL_") and name not in {"OTPSEAL_CONTAINER_TESTS", "OTPSEAL_TORTURE"}:
             monkeypatch.delenv(name)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from memory_store import MemoryStore
+from repetitions import rounds
 from test_store_contract import make_sqlite
 
 from otpseal import Settings, envelope, open_service, throttle, totp
@@ -404,7 +405,8 @@ def test_an_attempt_does_not_print_its_code() -> None:
         "sealed_seed = x''",
         "sealed_seed = zeroblob(61)",
         (
-            "sealed_seed = CAST(substr(sealed_seed, 1, 60) || CASE substr(sealed_seed, 61)"
+            "sealed_seed = CAST(substr(sealed_seed, 1, 60)"
+            " || CASE substr(sealed_seed, 61)"
             " WHEN x'00' THEN x'01' ELSE x'00' END AS BLOB)"
         ),
         "sealed_seed = (SELECT sealed_seed FROM accounts WHERE id = 'b')",
@@ -723,7 +725,9 @@ with open_service(Settings(data_dir=sys.argv[1]), clock=lambda: now) as opened:
 """
 
 
-def test_eight_processes_start_at_once(tmp_path: Path) -> None:
+@pytest.mark.torture
+@pytest.mark.parametrize("number", rounds(1, full=50))
+def test_eight_processes_start_at_once(tmp_path: Path, number: int) -> None:
     """On an empty directory: one key, one schema, one import, one acceptance."""
     command = [sys.executable, "-u", "-c", _START, str(tmp_path / "data")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
