@@ -63,6 +63,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads the developer's own OTPSEAL_ variables."""
     import os
 
+    ours = {"OTPSEAL_CONTAINER_TESTS", "OTPSEAL_TORTURE"}
     for name in list(os.environ):
-        if name.startswith("OTPSEAL_") and name not in {"OTPSEAL_CONTAINER_TESTS", "OTPSEAL_TORTURE"}:
+        if name.startswith("OTPSEAL_") and name not in ours:
             monkeypatch.delenv(name)
