@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,13 +30,15 @@ from server_fixture import (
     wrong_code_at,
 )
 
+from otpseal import totp
 from otpseal.adapters.file_keys import RsaKeys, public_path, write_key_pair
 from otpseal.config import Access, Settings
 from otpseal.errors import OtpsealError, SeedUnreadable, UnsealFailed
 from otpseal.http.auth import Gate
 from otpseal.secret import Secret
+from otpseal.service import Attempt
 from otpseal.storage_key import StorageKey
-from otpseal.verification import Account, decide
+from otpseal.verification import Account, State
 
 SEED = Secret(b"CANARY seed: 32 bytes, no others")
 TOKEN = "CANARY-token-0123456789-abcdefghijkl"
@@ -233,13 +236,15 @@ def _drive_commands(run: Driven, settings: dict[str, object]) -> None:
         (["audit", "list"], "", {"key_file": directory / "token"}),
         (["serve", "--port", "0"], "", {"window_steps": TOKEN}),
         (["serve", "--port", "0"], "", {"classic_access": TOKEN}),
-        (["serve", "--port", "0"], "", {"port": PASSPHRASE}),
+        (["serve"], "", {"port": PASSPHRASE}),
         (["serve", "--port", "0"], "", {"database_url": f"postgresql://u:{TOKEN}@h/d"}),
         (["serve", "--port", "0"], "", {"database_url": TOKEN}),
         (["serve", "--port", "-1"], "", wrong_token),
         (["proof", "create", "--commit", text], "", {}),
     ]
-    for arguments, stdin, changes in commands:
+
+    def run_one(command: tuple[list[str], str, dict[str, object]]) -> bytes:
+        arguments, stdin, changes = command
         done = subprocess.run(
             [*PROGRAM, *arguments],
             env=environment(**{**settings, **changes}),
@@ -251,7 +256,10 @@ def _drive_commands(run: Driven, settings: dict[str, object]) -> None:
         out = done.stdout + done.stderr
         assert b"loud" in out
         assert b"Traceback" not in out, out
-        run.commands.append(f"{arguments[:2]} ".encode() + out)
+        return f"{arguments[:2]} ".encode() + out
+
+    with ThreadPoolExecutor(3) as pool:
+        run.commands += pool.map(run_one, commands)
 
 
 def test_the_program_was_loud(driven: Driven) -> None:
@@ -282,7 +290,7 @@ def test_commands_tell_no_secret(driven: Driven) -> None:
 
 def test_files_hold_no_secret(driven: Driven) -> None:
     """Database, journal and all else in the data directory, free pages included."""
-    files = [path for path in (driven.server.directory / "data").rglob("*")]
+    files = list((driven.server.directory / "data").rglob("*"))
     assert {path.name for path in files} >= {"otpseal.db", "store.lock"}
 
     for path in files:
@@ -321,7 +329,6 @@ def test_objects_print_no_secret(
     token_file.write_text(TOKEN)
     phrase_file.write_text(PASSPHRASE)
     settings = Settings(classic_token_file=token_file, key_passphrase_file=phrase_file)
-    account = Account("default", SEED)
     code = code_at(clock(), SEED)
     extra = {
         **{f"storage key, {n}": f for n, f in forms(storage_key.reveal()).items()},
@@ -329,13 +336,15 @@ def test_objects_print_no_secret(
     }
     with opened_over(tmp_path, service_keys, clock) as opened:
         opened.service.import_seed(SEED, source="test")
-        decision = decide(account, code, clock(), window=1)
+        decision = opened.service.verify(code)
         things: list[object] = [
             SEED,
-            account,
+            Attempt(code),
+            opened.service.show_code(),
+            Account("default", State(), totp.candidates(SEED, clock(), window=1)),
             decision,
             decision.events,
-            decide(account, wrong_code_at(clock(), SEED), clock(), window=1),
+            opened.service.verify(wrong_code_at(clock(), SEED)),
             settings,
             settings.classic_token(),
             Gate(Access.TOKEN, settings.classic_token()),
@@ -389,7 +398,7 @@ def test_errors_repeat_nothing(
 
 
 def test_the_public_half_is_public(driven: Driven) -> None:
-    """What lies beside the locked key is the public key only, the private one sealed."""
+    """Beside the locked private key lies the public one only."""
     locked = driven.server.directory / "locked.pem"
 
     assert b"ENCRYPTED PRIVATE KEY" in locked.read_bytes()

@@ -98,6 +98,11 @@ def _time(at_ms: int) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _printable(text: str) -> str:
+    # An altered row may hold what a terminal obeys.
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def _print_table(records: list[AuditRecord]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -113,5 +118,6 @@ def _print_table(records: list[AuditRecord]) -> None:
     for record in records:
         row = record.row
         detail = row.detail if record.genuine else f"ALTERED {row.detail}"
-        table.add_row(str(row.id), _time(row.at_ms), row.kind, row.account, detail)
+        cells = (str(row.id), _time(row.at_ms), row.kind, row.account, detail)
+        table.add_row(*map(_printable, cells))
     console.print(table)
