@@ -17,7 +17,7 @@ from otpseal.adapters.file_keys import RsaKeys
 from otpseal.adapters.sql_engine import open_engine
 from otpseal.adapters.sql_store import SqlStore
 from otpseal.authority import Authority
-from otpseal.http.limits import DeadlineProtocol
+from otpseal.http.protocol import DeadlineProtocol
 from otpseal.http.server import bind
 from otpseal.http.wire import App
 from otpseal.ports import Clock

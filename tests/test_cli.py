@@ -7,9 +7,8 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -20,15 +19,19 @@ from server_fixture import (
     OTHER_SEED,
     code_at,
     key_file_in,
+    opened_over,
     otpseal,
     sealed_to,
     serving,
     wrong_code_at,
 )
+from typer.main import get_command
+from typer.testing import CliRunner
 
 from otpseal import errors, keypolicy
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.cli import EXIT_CODES, app
+from otpseal.wiring import OpenedService
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -38,6 +41,7 @@ class Shell:
 
     def __init__(self, directory: Path, keys: RsaKeys) -> None:
         self.directory = directory
+        self.keys = keys
         self.key_file = key_file_in(directory, keys)
         self.sealed = directory / "encrypted_seed.txt"
         self.sealed.write_text(sealed_to(keys))
@@ -51,7 +55,7 @@ class Shell:
 
     def __call__(
         self, *arguments: str | Path, stdin: str | bytes = "", **settings: object
-    ) -> "CompletedProcess[str]":
+    ) -> CompletedProcess[str]:
         """Run `otpseal` with these arguments."""
         given = {
             "data_dir": self.directory / "data",
@@ -60,18 +64,23 @@ class Shell:
         }
         return otpseal(*map(str, arguments), stdin=stdin, **given)
 
+    def opened(self) -> AbstractContextManager[OpenedService]:
+        """Open the store in this process: made if need be, and faster."""
+        self.database.parent.mkdir(exist_ok=True)
+        return opened_over(self.database.parent, self.keys, time.time)
+
     def sql(self, statement: str, *values: object) -> None:
         """Change the store behind the program's back."""
         with closing(sqlite3.connect(self.database, timeout=10)) as db, db:
             db.execute(statement, values)
 
 
-def told(done: "CompletedProcess[str]") -> tuple[int, str, str]:
+def told(done: CompletedProcess[str]) -> tuple[int, str, str]:
     """Return all that a shell sees of a command."""
     return done.returncode, done.stdout, done.stderr
 
 
-def refused(done: "CompletedProcess[str]") -> tuple[int, str]:
+def refused(done: CompletedProcess[str]) -> tuple[int, str]:
     """Check the form of a refusal: one line on stderr; returns its code and text."""
     assert done.stdout == ""
     assert re.fullmatch(r"error: [^\n]+\n", done.stderr), done.stderr
@@ -85,13 +94,11 @@ def shell(tmp_path: Path, service_keys: RsaKeys) -> Shell:
 
 
 @pytest.fixture(scope="module")
-def seeded(
-    tmp_path_factory: pytest.TempPathFactory, service_keys: RsaKeys
-) -> Iterator[Shell]:
+def seeded(tmp_path_factory: pytest.TempPathFactory, service_keys: RsaKeys) -> Shell:
     """Commands on a store with the contract's seed, in the middle of their day."""
     shell = Shell(tmp_path_factory.mktemp("cli"), service_keys)
     assert shell("seed", "import", shell.sealed).returncode == 0
-    yield shell
+    return shell
 
 
 def unspend(shell: Shell) -> str:
@@ -116,11 +123,9 @@ def test_a_seed_is_imported_repeated_refused_and_replaced(shell: Shell) -> None:
         "",
     )
     assert told(shell("seed", "import", "-", stdin=sealed + "\n")) == (0, stored, "")
-    assert refused(shell("seed", "import", shell.other)) == (
-        1,
-        "a different seed is already stored: if this one is to take its place, run"
-        " `otpseal seed replace`",
-    )
+    advice = "if this one is to take its place, run `otpseal seed replace`"
+    other = refused(shell("seed", "import", shell.other))
+    assert other == (1, f"a different seed is already stored: {advice}")
     assert told(shell("seed", "replace", shell.other)) == (
         0,
         "the seed is replaced; codes of the old one no longer work\n",
@@ -138,9 +143,7 @@ def test_a_seed_is_imported_repeated_refused_and_replaced(shell: Shell) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\n", b"\xff\xfe", b"A" * 684, b"no base64", b"A" * 100_000]
-)
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"A" * 684, b"A" * 100_000])
 def test_what_is_no_sealed_seed(seeded: Shell, content: bytes) -> None:
     """Exit 1 with the one text that every such failure has."""
     done = seeded("seed", "import", "-", stdin=content)
@@ -162,8 +165,21 @@ def test_a_file_that_cannot_be_read(seeded: Shell) -> None:
 # code and verify
 
 
+def test_without_a_store(shell: Shell) -> None:
+    """Exit 2 with advice; a mistyped directory does not become an empty store."""
+    for command in (["code"], ["verify", "123456"], ["account", "show"]):
+        code, text = refused(shell(*command))
+
+        assert code == 2
+        assert str(shell.database.parent) in text
+    assert not shell.database.parent.exists()
+
+
 def test_without_a_seed(shell: Shell) -> None:
     """Exit 1, in the contract's words or with advice."""
+    with shell.opened():
+        pass
+
     assert refused(shell("code")) == (1, "Seed not decrypted yet")
     assert refused(shell("verify", "123456")) == (1, "Seed not decrypted yet")
     assert refused(shell("account", "show")) == (
@@ -207,12 +223,13 @@ def test_a_code_is_verified_once(seeded: Shell) -> None:
     assert told(seeded("verify", "--json", code)) == (0, '{"valid": true}\n', "")
 
 
-@pytest.mark.parametrize("text", ["", "12345", "1234567", "12345x", "\uff11" * 6])
-def test_what_is_no_code(seeded: Shell, text: str) -> None:
+def test_what_is_no_code(seeded: Shell) -> None:
     """Exit 1, and no attempt is counted."""
     unspend(seeded)
 
-    assert told(seeded("verify", text)) == (1, "not valid: a code is six digits\n", "")
+    for text in ("", "1234567", "\uff11" * 6):
+        done = seeded("verify", text)
+        assert told(done) == (1, "not valid: a code is six digits\n", "")
     shown = json.loads(seeded("account", "show", "--json").stdout)
     assert shown["consecutive_failures"] == 0
 
@@ -263,7 +280,7 @@ def test_the_account_is_shown(seeded: Shell) -> None:
     }
     lines = plain.splitlines()
     assert lines[0] == "account: default"
-    assert "disabled: False" in lines
+    assert "disabled: no" in lines
     assert "consecutive failures: 0" in lines
 
 
@@ -276,9 +293,8 @@ def test_an_account_is_disabled_and_enabled(seeded: Shell) -> None:
         disabled = seeded("account", "disable")
         assert told(disabled) == (0, "account default is disabled\n", "")
     assert json.loads(seeded("account", "show", "--json").stdout)["disabled"] is True
-    for _ in range(2):
-        enabled = seeded("account", "enable")
-        assert told(enabled) == (0, "account default is enabled\n", "")
+    enabled = seeded("account", "enable")
+    assert told(enabled) == (0, "account default is enabled\n", "")
     assert seeded("verify", code).stdout == "not valid: this code was used already\n"
 
 
@@ -294,19 +310,18 @@ def events(shell: Shell, *options: str) -> list[dict[str, Any]]:
 
 def test_the_audit_log_tells_the_story(shell: Shell) -> None:
     """Every import, decision and administrator's act, in order, without secrets."""
-    shell("seed", "import", shell.sealed)
-    code = code_at(time.time())
-    for arguments in (
-        ["verify", code],
-        ["verify", code],
-        ["verify", wrong_code_at(time.time())],
-        ["account", "disable"],
-        ["account", "enable"],
-        ["code"],
-        ["seed", "import", str(shell.other)],
-        ["seed", "replace", str(shell.other)],
-    ):
-        shell(*arguments)
+    with shell.opened() as opened:
+        service = opened.service
+        service.import_sealed(shell.sealed.read_text())
+        code = code_at(time.time())
+        service.verify(code)
+        service.verify(code)
+        service.verify(wrong_code_at(time.time()))
+        service.disable()
+        service.enable()
+    shell("code")
+    shell("seed", "import", shell.other)
+    shell("seed", "replace", shell.other)
 
     listed = events(shell)
     table = shell("audit", "list")
@@ -345,44 +360,65 @@ def test_the_audit_log_tells_the_story(shell: Shell) -> None:
     assert events(shell, "--kind", "no.such.kind") == []
 
 
-@pytest.mark.parametrize(
-    ("change", "shows"),
-    [
-        ('detail = \'{"source":"other"}\'', "other"),
-        ("kind = 'attempt.accepted'", "attempt.accepted"),
-        ("at_ms = at_ms + 1", "default"),
-        ("at_ms = 9223372036854775807", "9223372036854775807 ms"),
-        ("at_ms = -9223372036854775808", "-9223372036854775808 ms"),
-        ("account = 'x' || char(27) || '[2J' || char(13) || char(10)", "x?[2J??"),
-        ("detail = '[red]no JSON[/red]'", "[red]no JSON[/red]"),
-        ("mac = x''", "seed.imported"),
-    ],
-)
-def test_an_altered_event_is_marked(
-    seeded: Shell, tmp_path: Path, service_keys: RsaKeys, change: str, shows: str
-) -> None:
-    """Shown with what it says now, and harmless to the terminal and to the others."""
-    shell = Shell(tmp_path, service_keys)
-    shell.database.parent.mkdir()
-    shell.database.write_bytes(seeded.database.read_bytes())
-    shell.sql(f"UPDATE audit_events SET {change} WHERE kind = 'seed.imported'")
+ALTERED = [
+    ('detail = \'{"source":"other"}\'', "other"),
+    ("kind = 'attempt.accepted'", "attempt.accepted"),
+    ("at_ms = at_ms + 1", "default"),
+    ("at_ms = 9223372036854775807", "9223372036854775807 ms"),
+    ("at_ms = -9223372036854775808", "-9223372036854775808 ms"),
+    ("account = 'x' || char(27) || '[2J' || char(13) || char(10)", "x?[2J??"),
+    ("detail = '[red]no JSON[/red]'", "[red]no JSON[/red]"),
+    ("mac = x''", "code.shown"),
+]
 
-    table = shell("audit", "list", "--limit", "100000")
-    listed = events(shell, "--limit", "100000")
+
+def test_altered_events_are_marked(shell: Shell) -> None:
+    """Shown with what they say now, harmless to the terminal and to the others."""
+    with shell.opened() as opened:
+        opened.service.import_sealed(shell.sealed.read_text())
+        for _ in ALTERED:
+            opened.service.show_code()
+    for number, (change, _) in enumerate(ALTERED, 3):
+        shell.sql(f"UPDATE audit_events SET {change} WHERE id = {number}")
+
+    table = shell("audit", "list")
+    listed = events(shell)
+
+    assert (table.returncode, table.stderr) == (0, "")
+    assert "\x1b" not in table.stdout
+    lines = table.stdout.splitlines()[1:]
+    assert len(lines) == 2 + len(ALTERED)
+    assert "ALTERED" not in "".join(lines[:2])
+    for line, (change, shows) in zip(lines[2:], ALTERED, strict=True):
+        assert "ALTERED" in line, change
+        assert shows in line, change
+    genuine = [event["genuine"] for event in listed]
+    assert genuine == [True] * 2 + [False] * len(ALTERED)
+
+
+@pytest.mark.xfail(
+    reason="ledger takes the columns for text and numbers, which SQLite does not ensure",
+    strict=True,
+)
+@pytest.mark.parametrize("change", ["kind = x'00'", "at_ms = 'x'", "detail = 1.5"])
+def test_an_event_of_the_wrong_type_is_marked(shell: Shell, change: str) -> None:
+    """Whoever can write the database must not be able to hide the whole log."""
+    with shell.opened() as opened:
+        opened.service.import_sealed(shell.sealed.read_text())
+    shell.sql(f"UPDATE audit_events SET {change} WHERE id = 2")
+
+    table = shell("audit", "list")
 
     assert table.returncode == 0
-    altered = [line for line in table.stdout.splitlines() if "ALTERED" in line]
-    assert len(altered) == 1
-    assert shows in altered[0]
-    assert "\x1b" not in table.stdout
-    assert [event["genuine"] for event in listed].count(False) == 1
+    assert "ALTERED" in table.stdout
 
 
 def test_old_events_are_pruned(shell: Shell) -> None:
     """As many as were said to be, by option or setting, and the pruning is recorded."""
-    shell("seed", "import", shell.sealed)
-    shell("code")
-    shell("code")
+    with shell.opened() as opened:
+        opened.service.import_sealed(shell.sealed.read_text())
+        opened.service.show_code()
+        opened.service.show_code()
     day_ms = 86_400_000
     shell.sql("UPDATE audit_events SET at_ms = at_ms - ?", 10 * day_ms)
 
@@ -434,8 +470,10 @@ def test_errors_are_one_line_with_advice(
         (4, "belongs to another private key", {"key_file": others}),
     ]
 
-    for code, advice, settings in cases:
-        found = refused(seeded("account", "show", **settings))
+    with ThreadPoolExecutor(3) as pool:
+        shown = pool.map(lambda case: seeded("account", "show", **case[2]), cases)
+    for (code, advice, _), done in zip(cases, shown, strict=True):
+        found = refused(done)
         assert found[0] == code, found
         assert advice in found[1]
 
@@ -492,22 +530,17 @@ def test_a_port_that_is_none(seeded: Shell, port: str) -> None:
 # help
 
 
-def commands() -> dict[str, tuple[set[str], str]]:
-    """Return every command with its options and its help, from the program itself."""
-    import typer
-    from typer.main import get_command
-
-    found = {}
+def commands() -> dict[str, set[str]]:
+    """Return every command with its options, from the program itself."""
+    found: dict[str, set[str]] = {}
 
     def walk(command: Any, name: str) -> None:  # noqa: ANN401 - click's own types
-        context = typer.Context(command)
-        options = {
+        found[name] = {
             option
             for parameter in command.params
             for option in getattr(parameter, "opts", [])
             if option.startswith("--")
         }
-        found[name] = (options, command.get_help(context))
         for sub in getattr(command, "commands", {}).values():
             walk(sub, f"{name} {sub.name}")
 
@@ -523,18 +556,13 @@ def test_every_command_has_help(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {"serve", "demo", "code", "verify", "seed import", "account enable"}
     assert {f"otpseal {name}" for name in expected} <= set(every)
 
-    def asked(name: str) -> "CompletedProcess[str]":
-        return otpseal(*name.split()[1:], "--help")
-
-    with ThreadPoolExecutor(3) as pool:
-        shown = dict(zip(every, pool.map(asked, every), strict=True))
-
-    for name, done in shown.items():
-        options, _ = every[name]
-        assert (done.returncode, done.stderr) == (0, ""), name
+    for name, options in every.items():
+        done = CliRunner().invoke(app, [*name.split()[1:], "--help"])
+        assert (done.exit_code, done.stderr) == (0, ""), name
         for option in options:
             assert option in done.stdout, (name, option)
         assert len(done.stdout.split()) > 8, name
+    assert "--data-dir" in otpseal("serve", "--help").stdout
 
 
 # Beside a running server

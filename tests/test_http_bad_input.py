@@ -30,7 +30,7 @@ from server_fixture import (
 )
 
 from otpseal.adapters.file_keys import RsaKeys
-from otpseal.http.limits import MAX_HEAD_BYTES, MAX_PIPELINED, REQUEST_DEADLINE_S
+from otpseal.http.protocol import MAX_HEAD_BYTES, MAX_PIPELINED, REQUEST_DEADLINE_S
 from otpseal.http.wire import MAX_BODY_BYTES
 
 CANARY = "cAnArY7f3a91"

@@ -93,13 +93,13 @@ def test_the_routes_behind_the_socket_are_the_documents_paths(
     from otpseal.config import Access
     from otpseal.http.auth import Gate
     from otpseal.http.classic import ClassicApi
-    from otpseal.http.limits import DecryptionQueue
+    from otpseal.http.limits import WorkQueue
     from otpseal.service import Service
 
     classic = ClassicApi(
         create_autospec(Service),
         committer=create_autospec(Committer),
-        decryptions=create_autospec(DecryptionQueue),
+        decryptions=create_autospec(WorkQueue),
         gate=Gate(Access.OPEN),
     )
 

@@ -15,6 +15,7 @@ EXIT_CODES: dict[type[errors.OtpsealError], int] = {
     errors.ConfigurationError: 2,
     errors.KeyRefused: 3,
     errors.KeyUnavailable: 3,
+    errors.StoreMismatch: 3,  # a key's fault, and no retry mends it
     errors.StoreUnavailable: 4,
     errors.SeedUnreadable: 4,
     errors.AuthorityUnusable: 5,

@@ -29,7 +29,7 @@ from otpseal.http.auth import Gate
 from otpseal.http.classic import ClassicApi
 from otpseal.http.guard import HostGuard
 from otpseal.http.housekeeping import keep_house
-from otpseal.http.limits import DecryptionQueue
+from otpseal.http.limits import WorkQueue
 from otpseal.http.problems import INTERNAL
 from otpseal.http.schemas import Health, add_classic_paths
 from otpseal.http.wire import App, Disconnected, Receive, Scope, Send
@@ -53,8 +53,8 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
     access = settings.resolved_access()
     token = settings.classic_token() if access is Access.TOKEN else None
     committer = Committer(opened.service)
-    decryptions = DecryptionQueue()
-    checks = DecryptionQueue(at_a_time=1, waiting=0, deadline_s=HEALTH_DEADLINE_S)
+    decryptions = WorkQueue()
+    checks = WorkQueue(at_a_time=1, waiting=0, deadline_s=HEALTH_DEADLINE_S)
     classic = ClassicApi(
         opened.service,
         committer=committer,
@@ -109,7 +109,7 @@ class Front:
             frames = "".join(traceback.format_tb(error.__traceback__))
             _log.error("unexpected %s\n%s", type(error).__name__, frames)
             if is_classic:  # FastAPI answers by itself before it raises
-                await INTERNAL.answer.send(send)
+                await INTERNAL.answer.send(scope, send)
 
 
 def _health_check(opened: OpenedService, settings: Settings) -> HealthCheck:
@@ -159,7 +159,7 @@ def _create_pages(
 
 
 def _cached(
-    check: HealthCheck, checks: DecryptionQueue
+    check: HealthCheck, checks: WorkQueue
 ) -> Callable[[], Awaitable[str | None]]:
     """Return a health check that looks at most once in `HEALTH_CACHED_S`."""
     lock = asyncio.Lock()

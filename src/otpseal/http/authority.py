@@ -25,7 +25,7 @@ from otpseal.errors import (
     StoreUnavailable,
 )
 from otpseal.http.housekeeping import keep_house
-from otpseal.http.limits import DecryptionQueue
+from otpseal.http.limits import WorkQueue
 from otpseal.http.wire import (
     App,
     BadRequest,
@@ -34,8 +34,8 @@ from otpseal.http.wire import (
     Refusal,
     Scope,
     Send,
+    json_answer,
     read_json_object,
-    send_json,
 )
 
 #: Health checks that may wait for the store; they do not queue behind requests.
@@ -82,10 +82,8 @@ class _AuthorityApp:
     ) -> None:
         self._authority = authority
         self._prune = prune
-        self._requests = DecryptionQueue()
-        self._health_checks = DecryptionQueue(
-            at_a_time=1, waiting=WAITING_HEALTH_CHECKS
-        )
+        self._requests = WorkQueue()
+        self._health_checks = WorkQueue(at_a_time=1, waiting=WAITING_HEALTH_CHECKS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -109,10 +107,12 @@ class _AuthorityApp:
             _log.error("unexpected %s\n%s", type(error).__name__, frames)
             refusal = _INTERNAL
         else:
-            await send_json(send, content)
+            await json_answer(content).send(scope, send)
             return
         body = {"status": "error", "error": refusal.text}
-        await send_json(send, body, *refusal.headers, status=refusal.status)
+        await json_answer(body, *refusal.headers, status=refusal.status).send(
+            scope, send
+        )
 
     async def _respond(self, scope: Scope, receive: Receive) -> Json:
         methods = _METHODS.get(scope["path"])

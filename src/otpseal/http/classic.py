@@ -12,7 +12,7 @@ from otpseal.committer import Committer
 from otpseal.errors import OtpsealError, SeedUnreadable, StoreUnavailable
 from otpseal.http.auth import Gate
 from otpseal.http.bridge import Bridge
-from otpseal.http.limits import DecryptionQueue
+from otpseal.http.limits import WorkQueue
 from otpseal.http.problems import answer_to
 from otpseal.http.wire import (
     BadRequest,
@@ -22,7 +22,6 @@ from otpseal.http.wire import (
     Send,
     json_answer,
     read_json_object,
-    send_json,
 )
 from otpseal.service import DEFAULT_ACCOUNT, Attempt, Service
 from otpseal.verification import Decision, Outcome
@@ -56,7 +55,7 @@ class ClassicApi:
         service: Service,
         *,
         committer: Committer,
-        decryptions: DecryptionQueue,
+        decryptions: WorkQueue,
         gate: Gate,
     ) -> None:
         self._service = service
@@ -83,11 +82,11 @@ class ClassicApi:
                 raise BadRequest(Refusal(405, "Method not allowed", allow))
             await handler(scope, receive, send)
         except BadRequest as error:
-            await error.refusal.answer.send(send)
+            await error.refusal.answer.send(scope, send)
         except OtpsealError as error:
             if isinstance(error, SeedUnreadable | StoreUnavailable):
                 _log.error("%s: %s", path, error)
-            await answer_to(error).answer.send(send)
+            await answer_to(error).answer.send(scope, send)
 
     async def decrypt_seed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /decrypt-seed {"encrypted_seed": base64}`: open and keep a seed."""
@@ -98,12 +97,13 @@ class ClassicApi:
         if not isinstance(sealed, str):
             raise BadRequest(_SEED_TYPE)
         await self._decryptions.run(self._service.import_sealed, sealed)
-        await _STORED.send(send)
+        await _STORED.send(scope, send)
 
-    async def generate_2fa(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def generate_2fa(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """`GET /generate-2fa`: the current code; asking never spends it."""
         code = await self._bridge.ask(self._committer.current_code, DEFAULT_ACCOUNT)
-        await send_json(send, {"code": code.text, "valid_for": code.valid_for})
+        content = {"code": code.text, "valid_for": code.valid_for}
+        await json_answer(content).send(scope, send)
 
     async def verify_2fa(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /verify-2fa {"code": "123456"}`: decide about an attempt."""
@@ -114,7 +114,7 @@ class ClassicApi:
         if not isinstance(code, str):
             raise BadRequest(_CODE_TYPE)
         decision = await self._bridge.ask(self._committer.decide, Attempt(code))
-        await (_VALID if _is_valid(decision) else _NOT_VALID).send(send)
+        await (_VALID if _is_valid(decision) else _NOT_VALID).send(scope, send)
 
 
 def _is_valid(decision: Decision) -> bool:

@@ -56,7 +56,7 @@ class HostGuard:
         if refusal is None:
             await self._app(scope, receive, send)
         else:
-            await refusal.answer.send(send)
+            await refusal.answer.send(scope, send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         host, origin, hosts = b"", None, 0

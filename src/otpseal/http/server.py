@@ -10,7 +10,7 @@ from typing import Final
 import uvicorn
 
 from otpseal.errors import ConfigurationError
-from otpseal.http.limits import DeadlineProtocol
+from otpseal.http.protocol import DeadlineProtocol
 from otpseal.http.wire import App
 
 #: How long in-flight requests may take after SIGTERM, in seconds. Under Docker's

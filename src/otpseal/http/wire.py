@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any, Final
 
 Scope = MutableMapping[str, Any]
@@ -24,26 +25,42 @@ _JSON_HEADERS: Final = [
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 
-class Answer:
-    """A complete answer, made once and sent as often as needed."""
+#: ASGI extension of `otpseal.http.protocol`: writes a prepared answer in one piece.
+AT_ONCE: Final = "otpseal.answer_at_once"
 
-    __slots__ = ("_body", "_start")
+
+class Answer:
+    """A complete answer, made once and sent as often as needed.
+
+    Args:
+        body: all of it.
+        headers: lower-case names; Content-Length is added.
+        status: HTTP status.
+    """
+
+    __slots__ = ("_body", "_start", "head", "status_line", "tail")
 
     def __init__(
         self, body: bytes, *headers: tuple[bytes, bytes], status: int = 200
     ) -> None:
-        length = (b"content-length", b"%d" % len(body))
+        lines = [*headers, (b"content-length", b"%d" % len(body))]
         self._start = {
             "type": "http.response.start",
             "status": status,
-            "headers": [*headers, length],
+            "headers": lines,
         }
         self._body = {"type": "http.response.body", "body": body}
+        phrase = HTTPStatus(status).phrase.encode("ascii")
+        self.status_line = b"HTTP/1.1 %d %s\r\n" % (status, phrase)
+        self.head = b"".join(name + b": " + value + b"\r\n" for name, value in lines)
+        self.tail = b"\r\n" + body
 
-    async def send(self, send: Send) -> None:
-        """Send it."""
-        await send(self._start)
-        await send(self._body)
+    async def send(self, scope: Scope, send: Send) -> None:
+        """Send it: in one piece where the server can, else by two ASGI messages."""
+        at_once = scope.get("extensions", {}).get(AT_ONCE)
+        if at_once is None or not at_once(self):
+            await send(self._start)
+            await send(self._body)
 
 
 def json_answer(
@@ -180,10 +197,3 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER: Final = json.JSONDecoder(
     parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates
 )
-
-
-async def send_json(
-    send: Send, content: object, *headers: tuple[bytes, bytes], status: int = 200
-) -> None:
-    """Make and send a JSON answer."""
-    await json_answer(content, *headers, status=status).send(send)
