@@ -310,9 +310,9 @@ def events(shell: Shell, *options: str) -> list[dict[str, Any]]:
 
 def test_the_audit_log_tells_the_story(shell: Shell) -> None:
     """Every import, decision and administrator's act, in order, without secrets."""
+    shell("seed", "import", shell.sealed)
     with shell.opened() as opened:
         service = opened.service
-        service.import_sealed(shell.sealed.read_text())
         code = code_at(time.time())
         service.verify(code)
         service.verify(code)
@@ -378,7 +378,7 @@ def test_altered_events_are_marked(shell: Shell) -> None:
         opened.service.import_sealed(shell.sealed.read_text())
         for _ in ALTERED:
             opened.service.show_code()
-    for number, (change, _) in enumerate(ALTERED, 3):
+    for number, (change, _) in enumerate(ALTERED, 2):
         shell.sql(f"UPDATE audit_events SET {change} WHERE id = {number}")
 
     table = shell("audit", "list")
@@ -387,25 +387,24 @@ def test_altered_events_are_marked(shell: Shell) -> None:
     assert (table.returncode, table.stderr) == (0, "")
     assert "\x1b" not in table.stdout
     lines = table.stdout.splitlines()[1:]
-    assert len(lines) == 2 + len(ALTERED)
-    assert "ALTERED" not in "".join(lines[:2])
-    for line, (change, shows) in zip(lines[2:], ALTERED, strict=True):
+    assert "ALTERED" not in lines[0]
+    for line, (change, shows) in zip(lines[1:], ALTERED, strict=True):
         assert "ALTERED" in line, change
         assert shows in line, change
     genuine = [event["genuine"] for event in listed]
-    assert genuine == [True] * 2 + [False] * len(ALTERED)
+    assert genuine == [True] + [False] * len(ALTERED)
 
 
 @pytest.mark.xfail(
-    reason="ledger takes the columns for text and numbers, which SQLite does not ensure",
+    reason="ledger takes columns for text and numbers, which SQLite does not ensure",
     strict=True,
 )
-@pytest.mark.parametrize("change", ["kind = x'00'", "at_ms = 'x'", "detail = 1.5"])
+@pytest.mark.parametrize("change", ["kind = x'00'", "at_ms = 'x'"])
 def test_an_event_of_the_wrong_type_is_marked(shell: Shell, change: str) -> None:
     """Whoever can write the database must not be able to hide the whole log."""
     with shell.opened() as opened:
         opened.service.import_sealed(shell.sealed.read_text())
-    shell.sql(f"UPDATE audit_events SET {change} WHERE id = 2")
+    shell.sql(f"UPDATE audit_events SET {change} WHERE id = 1")
 
     table = shell("audit", "list")
 
@@ -428,7 +427,7 @@ def test_old_events_are_pruned(shell: Shell) -> None:
 
     assert told(none) == (0, "0 events older than 11 days deleted\n", "")
     # The newest stays, so that no id is ever given twice.
-    assert told(some) == (0, "3 events older than 9 days deleted\n", "")
+    assert told(some) == (0, "2 events older than 9 days deleted\n", "")
     assert left == ["code.shown", "audit.pruned"]
     assert shell("audit", "prune", "--days", "0").returncode == 2
 
@@ -467,7 +466,7 @@ def test_errors_are_one_line_with_advice(
         (3, "chmod 600", {"key_file": open_key}),
         (3, "2048", {"key_file": weak}),
         (3, str(tmp_path / "none.pem"), {"key_file": tmp_path / "none.pem"}),
-        (4, "belongs to another private key", {"key_file": others}),
+        (3, "belongs to another private key", {"key_file": others}),
     ]
 
     with ThreadPoolExecutor(3) as pool:

@@ -788,3 +788,22 @@ def test_processes_that_start_beside_a_seed_file_all_start(settings: Settings) -
     assert not (settings.data_dir / "seed.txt").exists()
     with open_service(settings) as opened:
         assert opened.service.account() is not None
+
+
+def test_repeated_imports_are_counted_without_a_commit_each(
+    settings: Settings, clock: Clock
+) -> None:
+    """The first is an event at once, the rest of the minute one event with a count."""
+    with open_service(settings, clock=clock) as opened:
+        for _ in range(6):
+            opened.service.import_seed(A, source="sealed")
+        written = settings.data_dir / "otpseal.db"
+        before = written.read_bytes()
+        opened.service.import_seed(A, source="sealed")
+        assert before == written.read_bytes()
+
+        clock.turn(61)
+        opened.service.settle()
+
+        records = opened.audit.newest(10, kind=Kind.SEED_REPEATED.value)
+        assert ['{"count":1}', '{"count":5}'] == [r.row.detail for r in records]

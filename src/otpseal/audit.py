@@ -155,10 +155,14 @@ class Tally:
             now
         )
 
+    def is_due(self, now: float) -> bool:
+        """Tell whether an event about what is counted may be written."""
+        # abs(): a clock that was set back must not silence the log.
+        return abs(now - self.since) >= TALLY_PERIOD_S
+
     def flush(self, now: float) -> tuple["Tally", tuple[Event, ...]]:
         """Give the event about what is pending, if its time has come."""
-        # abs(): a clock that was set back must not silence the log.
-        if not self.pending or abs(now - self.since) < TALLY_PERIOD_S:
+        if not self.pending or not self.is_due(now):
             return self, ()
         event = Event(self.kind, now, self.account, {"count": self.pending})
         return Tally(self.kind, self.account, since=now), (event,)

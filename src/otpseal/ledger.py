@@ -5,6 +5,7 @@ and prunes.
 """
 
 import hmac
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -50,6 +51,33 @@ class Ledger:
         )
         # The store gives the id.
         return EventRow(0, at_ms, kind, event.account, detail, mac)
+
+
+class MemoryCounts:
+    """Counts by account of what changes nothing, kept by this process alone.
+
+    A crash loses at most a minute of them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = {}
+
+    def add(self, account: str) -> None:
+        """Count one."""
+        with self._lock:
+            self._counts[account] = self._counts.get(account, 0) + 1
+
+    def take(self, account: str) -> int:
+        """Return an account's count and forget it."""
+        with self._lock:
+            return self._counts.pop(account, 0)
+
+    def take_all(self) -> dict[str, int]:
+        """Return all counts and forget them."""
+        with self._lock:
+            counts, self._counts = self._counts, {}
+            return counts
 
 
 @dataclass(frozen=True, slots=True)
