@@ -5,11 +5,12 @@ and prunes.
 """
 
 import hmac
+import math
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from otpseal.audit import Detail, Event, Kind, canonical_bytes
+from otpseal.audit import TALLY_PERIOD_S, Detail, Event, Kind, canonical_bytes
 from otpseal.ports import Clock, EventRow, Store, Transaction
 from otpseal.storage_key import StorageKey
 
@@ -62,15 +63,19 @@ class MemoryCounts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
+        self._taken_at: dict[str, float] = {}
 
     def add(self, account: str) -> None:
         """Count one."""
         with self._lock:
             self._counts[account] = self._counts.get(account, 0) + 1
 
-    def take(self, account: str) -> int:
-        """Return an account's count and forget it."""
+    def take_if_due(self, account: str, now: float) -> int:
+        """Return an account's count and forget it; 0 if that was done this minute."""
         with self._lock:
+            if abs(now - self._taken_at.get(account, -math.inf)) < TALLY_PERIOD_S:
+                return 0
+            self._taken_at[account] = now
             return self._counts.pop(account, 0)
 
     def take_all(self) -> dict[str, int]:

@@ -128,8 +128,7 @@ class Service:
                 # Nothing changes, so a commit, which costs nearly as much as the
                 # decryption, is made once a minute only.
                 self._repeats.add(account)
-                if tx.tally(Kind.SEED_REPEATED, account).is_due(now):
-                    count = self._repeats.take(account)
+                if count := self._repeats.take_if_due(account, now):
                     ledger.count(Kind.SEED_REPEATED, account, now, count)
                 return Imported.REPEATED
             # A seed that two accounts had would be accepted once by each.

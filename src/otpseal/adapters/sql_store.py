@@ -17,6 +17,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import update as sql_update
+from sqlalchemy.exc import SQLAlchemyError
 
 from otpseal import throttle
 from otpseal.adapters import sql_schema as schema
@@ -44,6 +45,10 @@ _READ_ACCOUNTS = (
     # In id order, so that two replicas never lock in opposite orders.
     .order_by(schema.accounts.c.id)
     .with_for_update()
+)
+_READ_TALLY = select(schema.tallies.c.pending, schema.tallies.c.since).where(
+    schema.tallies.c.kind == bindparam("kind"),
+    schema.tallies.c.account == bindparam("account"),
 )
 _APPEND_SIZES = (64, 32, 16, 8, 4, 2, 1)
 _ONLY = 1  # the primary key of the one storage key
@@ -177,11 +182,8 @@ class SqlTransaction:
 
     def tally(self, kind: Kind, account: str) -> Tally:
         """See `otpseal.ports.Transaction`."""
-        table = schema.tallies
-        query = select(table.c.pending, table.c.since).where(
-            table.c.kind == kind.value, table.c.account == account
-        )
-        row = self._connection.execute(query).one_or_none()
+        values = {"kind": kind.value, "account": account}
+        row = self._connection.execute(_READ_TALLY, values).one_or_none()
         return Tally(kind, account) if row is None else Tally(kind, account, *row)
 
     def put_tally(self, tally: Tally) -> None:
@@ -300,16 +302,29 @@ class SqlStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock: WriteLock = write_lock(engine)
+        # One is enough: the lock lets one transaction at a time into the database.
+        self._connection: Connection | None = None
         migrate(engine, self._lock)
 
     @contextmanager
     def transaction(self) -> Iterator[SqlTransaction]:
         """See `otpseal.ports.Store`."""
-        with translated(), self._lock.held(), self._engine.begin() as connection:
-            yield SqlTransaction(connection)
+        with translated(), self._lock.held():
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            try:
+                with self._connection.begin():
+                    yield SqlTransaction(self._connection)
+            except SQLAlchemyError:
+                # Whatever state it is in now, the next transaction starts afresh.
+                self._connection.invalidate()
+                self._connection = None
+                raise
 
     def close(self) -> None:
         """See `otpseal.ports.Store`."""
         # Closing connections that came over a fork could undo the parent's work.
+        if self._connection is not None and self._lock.is_ours:
+            self._connection.close()
         self._engine.dispose(close=self._lock.is_ours)
         self._lock.close()

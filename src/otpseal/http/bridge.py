@@ -21,9 +21,14 @@ R = TypeVar("R")
 
 
 class Bridge:
-    """Makes a thread's answers awaitable in the one event loop that uses it."""
+    """Makes threads' answers awaitable in the one event loop that uses it.
 
-    def __init__(self) -> None:
+    Args:
+        deadline_s: how long a caller waits, in seconds.
+    """
+
+    def __init__(self, deadline_s: float = STORE_DEADLINE_S) -> None:
+        self._deadline_s = deadline_s
         self._arrived: deque[tuple[asyncio.Future[Any], Any]] = deque()
         self._delivery_is_due = False
 
@@ -31,7 +36,7 @@ class Bridge:
         """Submit `item` and await its answer.
 
         Raises:
-            StoreUnavailable: there was no answer in `STORE_DEADLINE_S`. What was
+            StoreUnavailable: there was no answer in time. What was
                 asked may still happen; the caller was not told that it did.
             OtpsealError: the answer was an error.
         """
@@ -48,7 +53,7 @@ class Bridge:
                     loop.call_soon_threadsafe(self._deliver)
 
         submit(item, answer)
-        timer = loop.call_later(STORE_DEADLINE_S, _expire, waiter)
+        timer = loop.call_later(self._deadline_s, _expire, waiter)
         try:
             return await waiter
         finally:

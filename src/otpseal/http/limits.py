@@ -1,11 +1,15 @@
 """A bound on costly work: how much of it runs at a time, and how much may wait."""
 
-import asyncio
+import contextlib
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
-from otpseal.errors import Overloaded, StoreUnavailable
+from otpseal.committer import Answer
+from otpseal.errors import Overloaded
+from otpseal.http.bridge import Bridge
 
 #: RSA decryptions at a time, and how many more may wait.
 DECRYPTIONS: Final = 2
@@ -15,6 +19,7 @@ WAITING_DECRYPTIONS: Final = 64
 DECRYPTION_DEADLINE_S: Final = 10.0
 
 T = TypeVar("T")
+_Job = tuple[Callable[[], Any], Answer[Any]]
 
 
 class WorkQueue:
@@ -33,9 +38,16 @@ class WorkQueue:
         waiting: int = WAITING_DECRYPTIONS,
         deadline_s: float = DECRYPTION_DEADLINE_S,
     ) -> None:
-        self._deadline_s = deadline_s
-        self._pool = ThreadPoolExecutor(at_a_time, thread_name_prefix="work")
-        self._room = at_a_time + waiting
+        self._bridge = Bridge(deadline_s)
+        self._room = threading.Semaphore(at_a_time + waiting)
+        # A ThreadPoolExecutor makes a future with locks for each piece of work.
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"work-{n}", daemon=True)
+            for n in range(at_a_time)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:  # noqa: ANN401
         """Run `work(*args)` when its turn comes.
@@ -45,21 +57,30 @@ class WorkQueue:
             StoreUnavailable: it did not end in time. It may still happen, if it had
                 begun; the caller was not told that it did.
         """
-        if self._room == 0:
-            raise Overloaded("Too many requests")
-        self._room -= 1
-        future = self._pool.submit(work, *args)
-        # Room is made when the work ends, not when the client gives up waiting.
-        loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._make_room))
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._deadline_s)
-        except TimeoutError:
-            raise StoreUnavailable("the store does not answer") from None
+        return await self._bridge.ask(self._submit, partial(work, *args))
 
-    def _make_room(self) -> None:
-        self._room += 1
+    def _submit(self, work: Callable[[], T], answer: Answer[T]) -> None:
+        if not self._room.acquire(blocking=False):
+            raise Overloaded("Too many requests")
+        self._jobs.put((work, answer))
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            work, answer = job
+            try:
+                result = work()
+            except BaseException as error:  # noqa: BLE001 - whatever it is belongs to
+                result = error  # the caller, who waits for it in another thread
+            # Room is made when the work ends, not when the caller gives up waiting.
+            self._room.release()
+            answer(result)
 
     def close(self) -> None:
         """Finish what runs; drop what waits."""
-        self._pool.shutdown(cancel_futures=True)
+        with contextlib.suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
