@@ -173,11 +173,6 @@ def test_a_broken_store_accepts_nothing(
     assert_works(server, code)
 
 
-@pytest.mark.xfail(
-    reason="a connection of the pool keeps the file that is gone: codes are still made"
-    " from it, and attempts are 503 until a restart",
-    strict=True,
-)
 def test_a_database_that_is_replaced(tmp_path: Path, service_keys: RsaKeys) -> None:
     """503 while it is garbage; a backup that is moved into its place is taken up."""
     with serving(tmp_path, service_keys) as server:
