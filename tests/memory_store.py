@@ -152,7 +152,7 @@ class MemoryStore:
         self.committed = Tables()
 
     @contextmanager
-    def transaction(self) -> Iterator[MemoryTransaction]:
+    def transaction(self, *, patience_s: float = 4.0) -> Iterator[MemoryTransaction]:
         """See `otpseal.ports.Store`."""
         with self._lock:
             tx = MemoryTransaction(self.committed.copy())

@@ -231,6 +231,7 @@ def opened_over(
         log = None if code_log is None else FileCodeLog(code_log, max_bytes=1 << 20)
         yield OpenedService(
             store=used,
+            directory=directory,
             keys=keys,
             storage_key=storage_key,
             audit=AuditLog(used, storage_key, clock),

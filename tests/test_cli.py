@@ -395,10 +395,6 @@ def test_altered_events_are_marked(shell: Shell) -> None:
     assert genuine == [True] + [False] * len(ALTERED)
 
 
-@pytest.mark.xfail(
-    reason="ledger takes columns for text and numbers, which SQLite does not ensure",
-    strict=True,
-)
 @pytest.mark.parametrize("change", ["kind = x'00'", "at_ms = 'x'"])
 def test_an_event_of_the_wrong_type_is_marked(shell: Shell, change: str) -> None:
     """Whoever can write the database must not be able to hide the whole log."""

@@ -40,7 +40,7 @@ class Brittle(MemoryStore):
     broken = False
 
     @contextmanager
-    def transaction(self) -> Iterator[MemoryTransaction]:
+    def transaction(self, *, patience_s: float = 4.0) -> Iterator[MemoryTransaction]:
         """Open a transaction; fails at the commit."""
         with super().transaction() as tx:
             yield tx

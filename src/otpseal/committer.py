@@ -29,6 +29,10 @@ MAX_BATCH: Final = 256
 #: Most requests that wait; beyond, callers are told to come back.
 MAX_WAITING: Final = 4096
 
+#: Longest time in the queue, in seconds. Together with the store's patience less than
+#: callers wait: who was told that the store is unavailable is not accepted later.
+MAX_QUEUED_S: Final = 5.0
+
 #: Lingering costs at most this share of the last batch's time, and never more than
 #: this many seconds.
 LINGER_SHARE: Final = 0.5
@@ -57,7 +61,7 @@ class Batcher(Generic[T, R]):
         name: str,
     ) -> None:
         self._handle = handle
-        self._waiting: deque[tuple[T, Answer[R]]] = deque()
+        self._waiting: deque[tuple[T, Answer[R], float]] = deque()
         self._wake = threading.Condition()
         self._wanted = 1  # how many must wait before the thread is woken
         self._closed = False
@@ -78,7 +82,7 @@ class Batcher(Generic[T, R]):
                 raise StoreUnavailable("the service is stopping")
             if len(self._waiting) >= MAX_WAITING:
                 raise Overloaded("Too many requests")
-            self._waiting.append((item, answer))
+            self._waiting.append((item, answer, time.monotonic()))
             if len(self._waiting) >= self._wanted:
                 self._wake.notify()
 
@@ -91,13 +95,21 @@ class Batcher(Generic[T, R]):
 
     def _run(self) -> None:
         linger, expected = 0.0, 0
-        while batch := self._take(linger, expected):
+        while taken := self._take(linger, expected):
             started = time.monotonic()
+            batch = []
+            for item, answer, since in taken:
+                if started - since <= MAX_QUEUED_S:
+                    batch.append((item, answer))
+                else:
+                    answer(StoreUnavailable("the store does not answer"))
             self._answer(batch)
             linger = min((time.monotonic() - started) * LINGER_SHARE, MAX_LINGER_S)
             expected = len(batch)
 
     def _answer(self, batch: list[tuple[T, "Answer[R]"]]) -> None:
+        if not batch:
+            return
         try:
             results = self._handle([item for item, _ in batch])
             answers = list(zip(batch, results, strict=True))
@@ -109,7 +121,7 @@ class Batcher(Generic[T, R]):
         for (_, answer), result in answers:
             answer(result)
 
-    def _take(self, linger: float, expected: int) -> list[tuple[T, "Answer[R]"]]:
+    def _take(self, linger: float, expected: int) -> list[tuple[T, "Answer[R]", float]]:
         with self._wake:
             self._wanted = min(len(self._waiting) + expected, MAX_BATCH)
             self._wake.wait_for(self._is_due, linger)

@@ -23,6 +23,8 @@ _MAX_SECRET_FILE_BYTES = 4096
 # client can send would lock everyone out without a word.
 _TOKEN = re.compile(rb"[!-~]+")
 
+_HOST_NAME = re.compile(r"[a-z0-9_.-]+", re.ASCII)
+
 
 class Access(StrEnum):
     """Who may use the classic API."""
@@ -85,9 +87,12 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip().lower() for part in value.split(",") if part)
-        return value
+        if not isinstance(value, str):
+            return value
+        names = tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        if any(not _HOST_NAME.fullmatch(name) for name in names):
+            raise ValueError("host names only, without scheme, port or path")
+        return names
 
     @property
     def resolved_database_url(self) -> str:

@@ -163,8 +163,13 @@ class Transaction(Protocol):
 class Store(Protocol):
     """Durable state, shared by threads and processes."""
 
-    def transaction(self) -> AbstractContextManager[Transaction]:
+    def transaction(
+        self, *, patience_s: float = ...
+    ) -> AbstractContextManager[Transaction]:
         """Open a transaction under the store's write lock.
+
+        Waits for the lock at most `patience_s` seconds; by default less than callers
+        wait for their answers.
 
         Raises:
             StoreUnavailable: at the start, in between or at the commit; then

@@ -23,7 +23,7 @@ from otpseal.adapters.file_keys import (
     refuse_existing,
     write_key_pair,
 )
-from otpseal.adapters.sql_engine import open_engine
+from otpseal.adapters.sql_engine import OPENING_PATIENCE_S, open_engine
 from otpseal.adapters.sql_store import SqlStore
 from otpseal.audit import Event, Kind
 from otpseal.authority import Authority
@@ -52,9 +52,18 @@ _log = logging.getLogger("otpseal")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What both sides share: an open store, its keys and its audit log."""
+    """What both sides share.
+
+    Attributes:
+        store: durable state.
+        directory: where the store writes.
+        keys: the private key's side.
+        storage_key: what protects the store's seeds.
+        audit: lists and prunes the audit log.
+    """
 
     store: Store
+    directory: Path
     keys: Keys
     storage_key: StorageKey
     audit: AuditLog
@@ -129,6 +138,7 @@ def open_service(
             )
         yield OpenedService(
             store=opened.store,
+            directory=opened.directory,
             keys=opened.keys,
             storage_key=opened.storage_key,
             audit=opened.audit,
@@ -156,6 +166,7 @@ def open_authority(
         )
         yield OpenedAuthority(
             store=opened.store,
+            directory=opened.directory,
             keys=opened.keys,
             storage_key=opened.storage_key,
             audit=opened.audit,
@@ -203,7 +214,7 @@ def _open(
             clock=clock,
         )
         audit = AuditLog(store, storage_key, clock)
-        yield Opened(store, loaded, storage_key, audit)
+        yield Opened(store, store.directory, loaded, storage_key, audit)
     finally:
         store.close()
 
@@ -235,7 +246,7 @@ def _unlock(
     clock: Clock,
 ) -> tuple[RsaKeys, StorageKey]:
     """Return the private key and the storage key that `store` was made with."""
-    with store.transaction() as tx:
+    with store.transaction(patience_s=OPENING_PATIENCE_S) as tx:
         record = tx.storage_key_record()
         if record is None:
             if tx.account_ids() or tx.issued_count():

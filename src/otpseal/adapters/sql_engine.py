@@ -9,6 +9,7 @@ starves a second process beside a saturated one (ADR 3).
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,14 @@ from otpseal.errors import ConfigurationError, StoreUnavailable
 #: The Alembic revision that this version of the program reads and writes.
 SCHEMA_REVISION: Final = "0001"
 
+#: How long the store's lock is waited for, in seconds. Shorter than callers wait for
+#: an answer: who is told that the store is unavailable must not be accepted later.
+PATIENCE_S: Final = 4.0
+
+#: As long as that at the start, when another process may be making the first key.
+OPENING_PATIENCE_S: Final = 300.0
+
+_RETRY_S: Final = 0.001
 _DRIVERS: Final = ("sqlite", "sqlite+pysqlite")
 _PRAGMAS: Final = (
     # A journal that keeps its blocks costs less to sync than one that grows each time,
@@ -97,12 +106,12 @@ class WriteLock:
         return os.getpid() == self._pid
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock; waits its turn, in the kernel's order.
+    def held(self, patience_s: float) -> Iterator[None]:
+        """Hold the lock; waits for it at most `patience_s` seconds.
 
         Raises:
-            StoreUnavailable: the lock file cannot be opened or locked, or this
-                process was forked after it was.
+            StoreUnavailable: others held it for that long, the lock file cannot be
+                opened or locked, or this process was forked after it was.
         """
         if not self.is_ours:
             # A forked child shares the parent's lock (flock belongs to the open
@@ -110,18 +119,40 @@ class WriteLock:
             raise StoreUnavailable(
                 "this store was opened before a fork: open it in each process"
             )
-        with self._threads:
+        due = time.monotonic() + patience_s
+        if not self._threads.acquire(timeout=patience_s):
+            raise self._busy(patience_s)
+        try:
             fd = self._open()
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            except OSError as error:
-                raise StoreUnavailable(
-                    f"the lock file {self._path} cannot be locked: {error.strerror}"
-                ) from None
+            while not self._lock(fd):
+                if time.monotonic() >= due:
+                    raise self._busy(patience_s)
+                time.sleep(_RETRY_S)
             try:
                 yield
             finally:
                 fcntl.flock(fd, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
+
+    def _lock(self, fd: int) -> bool:
+        # Not the blocking call: a stopped process that holds the lock must not hold
+        # everybody else's requests, and their end, for as long as it likes.
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise StoreUnavailable(
+                f"the lock file {self._path} cannot be locked: {error.strerror}"
+            ) from None
+        return True
+
+    def _busy(self, patience_s: float) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"another process has held {self._path} for {patience_s:g} s: is one of"
+            " otpseal's processes stopped?"
+        )
 
     def _open(self) -> int:
         # Opened once and kept: an open per transaction costs more than the lock.
@@ -152,6 +183,17 @@ def write_lock(engine: Engine) -> WriteLock:
     return WriteLock(database.with_name("store.lock"))
 
 
+def expect_database(engine: Engine) -> None:
+    """Check that the database file is there: SQLite would make a new, empty one.
+
+    Raises:
+        StoreUnavailable: it is gone.
+    """
+    path = Path(str(engine.url.database))
+    if not path.exists():
+        raise StoreUnavailable(f"the database {path} is gone: put it back")
+
+
 def migrate(engine: Engine, lock: WriteLock) -> None:
     """Bring the database up to `SCHEMA_REVISION`; nothing to do is cheap.
 
@@ -159,7 +201,7 @@ def migrate(engine: Engine, lock: WriteLock) -> None:
         StoreUnavailable: it cannot be read or written, or was made by a newer
             version of the program.
     """
-    with translated(), lock.held():
+    with translated(), lock.held(OPENING_PATIENCE_S):
         _make_private_file(Path(str(engine.url.database)))
         with engine.begin() as connection:
             _upgrade_from(_revision(connection), connection)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -21,7 +22,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from otpseal import throttle
 from otpseal.adapters import sql_schema as schema
-from otpseal.adapters.sql_engine import WriteLock, migrate, translated, write_lock
+from otpseal.adapters.sql_engine import (
+    PATIENCE_S,
+    WriteLock,
+    expect_database,
+    migrate,
+    translated,
+    write_lock,
+)
 from otpseal.audit import Kind, Tally
 from otpseal.errors import StoreUnavailable
 from otpseal.ports import AccountRow, EventRow, IssuedSeed
@@ -155,7 +163,7 @@ class SqlTransaction:
             query = query.where(table.c.account == account)
         if kind is not None:
             query = query.where(table.c.kind == kind)
-        rows = [EventRow(*row) for row in self._connection.execute(query)]
+        rows = [_event(row) for row in self._connection.execute(query)]
         return rows[::-1]
 
     def prune_events(self, before_ms: int) -> int:
@@ -279,6 +287,19 @@ def _accounts(rows: Iterable[Any]) -> list[AccountRow]:
         ) from None
 
 
+def _event(row: Any) -> EventRow:  # noqa: ANN401 - a row of no static type
+    # SQLite takes any type in any column. What is of the wrong one was not written by
+    # us; read as something else it fails its check, and hides no other event.
+    return EventRow(
+        id=row.id,
+        at_ms=row.at_ms if isinstance(row.at_ms, int) else 0,
+        kind=str(row.kind),
+        account=str(row.account),
+        detail=str(row.detail),
+        mac=row.mac if isinstance(row.mac, bytes) else b"",
+    )
+
+
 def _account(row: Any) -> AccountRow:  # noqa: ANN401 - a row of no static type
     return AccountRow(
         id=row.id,
@@ -306,11 +327,19 @@ class SqlStore:
         self._connection: Connection | None = None
         migrate(engine, self._lock)
 
+    @property
+    def directory(self) -> Path:
+        """Where the database writes."""
+        return Path(str(self._engine.url.database)).parent
+
     @contextmanager
-    def transaction(self) -> Iterator[SqlTransaction]:
+    def transaction(
+        self, *, patience_s: float = PATIENCE_S
+    ) -> Iterator[SqlTransaction]:
         """See `otpseal.ports.Store`."""
-        with translated(), self._lock.held():
+        with translated(), self._lock.held(patience_s):
             if self._connection is None:
+                expect_database(self._engine)
                 self._connection = self._engine.connect()
             try:
                 with self._connection.begin():

@@ -113,7 +113,7 @@ class Front:
 
 
 def _health_check(opened: OpenedService, settings: Settings) -> HealthCheck:
-    directories = [settings.data_dir]
+    directories = [opened.directory]
     if settings.code_log is not None:
         directories.append(settings.code_log.parent)
     return HealthCheck(
