@@ -6,7 +6,7 @@ answers: nobody is told what is not durable, and one fsync pays for a whole batc
 Between batches it lingers: callers that were just answered tend to come back at once,
 and without waiting for them two halves would take turns, each paying for a commit of
 its own. It lingers only until as many wait as there were last time, and never longer
-than a part of what the last batch took, so that a slow disk makes batches larger and
+than the last batch took, so that a slow disk makes batches larger and
 an idle service answers at once.
 """
 
@@ -33,9 +33,9 @@ MAX_WAITING: Final = 4096
 #: callers wait: who was told that the store is unavailable is not accepted later.
 MAX_QUEUED_S: Final = 5.0
 
-#: Lingering costs at most this share of the last batch's time, and never more than
+#: Lingering takes at most this share of the last batch's time, and never more than
 #: this many seconds.
-LINGER_SHARE: Final = 0.5
+LINGER_SHARE: Final = 1.0
 MAX_LINGER_S: Final = 0.005
 
 T = TypeVar("T")

@@ -1,5 +1,6 @@
 """Runs an ASGI app on uvicorn with our limits; returns when it was asked to stop."""
 
+import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -97,4 +98,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
+            # What is loaded by now stays: the collector need not walk it each time.
+            gc.collect()
+            gc.freeze()
             self._on_ready()
