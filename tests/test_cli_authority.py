@@ -27,10 +27,11 @@ from authority_fixtures import (
 
 from otpseal.adapters.file_keys import (
     RsaKeys,
-    generate_private_key,
     load_keys,
     write_key_pair,
 )
+from otpseal.config import Settings
+from otpseal.wiring import open_authority
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "request_seed.py"
 OTPSEAL = [sys.executable, "-m", "otpseal"]
@@ -335,15 +336,25 @@ def test_rebind_never_makes_an_authority(here: Path) -> None:
         *("--public-key", "student_public.pem"),
     )
 
-    assert ran.returncode == 3
-    assert "no authority here" in ran.stderr
+    assert ran.returncode == 2
+    assert "there is no store in data/authority" in ran.stderr
     assert [path.name for path in here.iterdir()] == ["student_public.pem"]
 
 
-def test_rebind_of_an_unknown_pair(tmp_path: Path, here: Path) -> None:
+def test_the_audit_log_of_no_authority(here: Path) -> None:
+    """Listing in a wrong directory says so; it does not search for a key first."""
+    ran = otpseal(here, "audit", "list", "--authority")
+
+    assert ran.returncode == 2
+    assert "there is no store in data/authority" in ran.stderr
+    assert [path.name for path in here.iterdir()] == ["student_public.pem"]
+
+
+def test_rebind_of_an_unknown_pair(here: Path) -> None:
     """A pair without a seed is refused with exit 1."""
-    key = tmp_path / "data" / "authority" / "keys" / "instructor_private.pem"
-    write_key_pair(generate_private_key(3072), key)
+    settings = Settings(data_dir=here / "data" / "authority")
+    with open_authority(settings, new_key_bits=3072):
+        pass
 
     ran = otpseal(
         here,

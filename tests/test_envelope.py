@@ -49,7 +49,7 @@ def test_what_is_sealed_opens(service_keys: RsaKeys, raw: bytes) -> None:
     opened = envelope.open_sealed(sealed, service_keys.oaep_decrypt)
 
     assert raw == opened.reveal()
-    assert envelope.SEALED_SEED_CHARS == len(sealed)
+    assert 684 == len(sealed)
     assert sealed.isascii()
     assert len(sealed.split()) == 1
 

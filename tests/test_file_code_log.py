@@ -180,7 +180,7 @@ def test_a_deleted_log_is_made_anew(log: FileCodeLog, path: Path) -> None:
         ("directory", "Is a directory"),
         ("symlink", "Too many levels of symbolic links"),
         ("dangling", "Too many levels of symbolic links"),
-        ("fifo", "it is not a regular file"),
+        ("fifo", "it is a link or no regular file"),
     ],
 )
 def test_what_is_no_file_is_refused_until_it_is_gone(

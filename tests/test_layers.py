@@ -24,7 +24,12 @@ LEDGER = {
 }
 USE_CASES = {"service", "authority", "minute"}
 SQL = {"adapters.sql_schema", "adapters.sql_engine", "adapters.sql_store"}
-FILES = {"adapters.file_keys", "adapters.file_code_log", "adapters.authority_client"}
+FILES = {
+    "adapters.file_keys",
+    "adapters.file_code_log",
+    "adapters.seed_file",
+    "adapters.authority_client",
+}
 
 #: Module -> what of otpseal it may import. What is not listed here may not exist.
 ALLOWED: dict[str, set[str]] = {
@@ -67,6 +72,7 @@ BESIDES: dict[str, set[str]] = {
     # These work on key files and on the network, with no store to wire.
     "cli.keys": {"adapters.file_keys"},
     "cli.proof": {"adapters.file_keys"},
+    "cli.seed": {"adapters.file_keys"},
     "cli.request": {"adapters.file_keys", "adapters.authority_client"},
     "cli.demo": {"adapters.authority_client"},
     # The two commands that open the other door.

@@ -5,6 +5,8 @@ here but files (`*_file`), and none has a default.
 """
 
 import ipaddress
+import logging
+import os
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +28,17 @@ _TOKEN = re.compile(rb"[!-~]+")
 _HOST_NAME = re.compile(r"[a-z0-9_.-]+", re.ASCII)
 
 
+# Read by a command's option, by docker-compose.yml and by the tests.
+_ELSEWHERE = {
+    "OTPSEAL_AUTHORITY_URL",
+    "OTPSEAL_IMAGE",
+    "OTPSEAL_PUBLISH_PORT",
+    "OTPSEAL_CONTAINER_TESTS",
+    "OTPSEAL_TORTURE",
+}
+_log = logging.getLogger("otpseal")
+
+
 class Access(StrEnum):
     """Who may use the classic API."""
 
@@ -38,7 +51,11 @@ class Settings(BaseSettings):
     """Where everything is and how the service behaves."""
 
     model_config = SettingsConfigDict(
-        env_prefix="OTPSEAL_", frozen=True, extra="ignore", hide_input_in_errors=True
+        env_prefix="OTPSEAL_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
     )
 
     data_dir: Path = Field(
@@ -78,7 +95,10 @@ class Settings(BaseSettings):
         (), description="Host names that browsers may use, separated by commas."
     )
     audit_retention_days: int = Field(
-        365, ge=1, description="Audit events older than this are pruned daily, days."
+        365,
+        ge=1,
+        le=36_500,
+        description="Audit events older than this are pruned daily, days.",
     )
     authority_max_seeds: int = Field(
         100_000, ge=1, description="Pairs that the authority keeps seeds for, at most."
@@ -169,6 +189,7 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         ConfigurationError: names the variable, never its value.
     """
+    _warn_of_unknown()
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings(**given)  # type: ignore[arg-type]
@@ -176,6 +197,14 @@ def load_settings(**overrides: object) -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"][:1]).upper()
         raise ConfigurationError(f"OTPSEAL_{name}: {first['msg']}") from None
+
+
+def _warn_of_unknown() -> None:
+    # A misspelt OTPSEAL_CLASSIC_ACESS=token would leave the service open in silence.
+    known = {f"OTPSEAL_{name.upper()}" for name in Settings.model_fields} | _ELSEWHERE
+    for name in sorted(os.environ):
+        if name.startswith("OTPSEAL_") and name not in known:
+            _log.warning("%s is set, but there is no such setting", name)
 
 
 def is_loopback(host: str) -> bool:

@@ -20,9 +20,6 @@ from otpseal.secret import Secret
 
 SEED_BYTES = 32
 
-#: Length of a sealed seed in characters under a 4096-bit key.
-SEALED_SEED_CHARS = 684
-
 #: Longest text that is looked at: 8192 bits in base64 with line breaks.
 MAX_SEALED_SEED_CHARS = 2048
 

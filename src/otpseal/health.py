@@ -42,6 +42,8 @@ class HealthCheck:
     def reason(self) -> str | None:
         """Return what is wrong, in words that hold no secret, or None."""
         try:
+            if not self._service.has_key_record():
+                return "store mismatch"
             account = self._service.account(DEFAULT_ACCOUNT)
             if account is not None:
                 self._service.check_readable(account)

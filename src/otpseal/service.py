@@ -345,6 +345,11 @@ class Service:
         with self.store.transaction() as tx:
             return tx.accounts([account]).get(account)
 
+    def has_key_record(self) -> bool:
+        """Tell whether the store still has its storage key; without it, no restart."""
+        with self.store.transaction() as tx:
+            return tx.storage_key_record() is not None
+
     def check_readable(self, row: AccountRow) -> None:
         """Decrypt an account's seed and forget it.
 

@@ -7,7 +7,6 @@ up with one.
 """
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +18,13 @@ from otpseal.adapters.file_code_log import FileCodeLog
 from otpseal.adapters.file_keys import (
     RsaKeys,
     generate_private_key,
+    key_exists,
     load_keys,
     refuse_existing,
+    restore_public_half,
     write_key_pair,
 )
+from otpseal.adapters.seed_file import open_seed_file
 from otpseal.adapters.sql_engine import OPENING_PATIENCE_S, open_engine
 from otpseal.adapters.sql_store import SqlStore
 from otpseal.audit import Event, Kind
@@ -46,7 +48,6 @@ AUTHORITY_KEY_NAME = "instructor_private.pem"
 SERVICE_KEY_BITS = 4096
 AUTHORITY_KEY_BITS = 8192
 
-_MAX_SEED_FILE_BYTES = 4096
 _log = logging.getLogger("otpseal")
 
 
@@ -153,9 +154,13 @@ def open_authority(
     settings: Settings,
     *,
     clock: Clock = time.time,
-    new_key_bits: int = AUTHORITY_KEY_BITS,
+    new_key_bits: int | None = None,
 ) -> Iterator[OpenedAuthority]:
-    """Open the authority's store and keys; raises as `open_service` does."""
+    """Open the authority's store and keys; raises as `open_service` does.
+
+    `new_key_bits` is the size of the key that is made for an empty store; by default
+    a missing store is an error.
+    """
     with _open(settings, AUTHORITY_KEY_NAME, clock, new_key_bits) as opened:
         authority = Authority(
             opened.store,
@@ -184,10 +189,12 @@ def _open(
     key_path = settings.key_path(key_name)
     passphrase = settings.key_passphrase()
     # Loaded before the store's lock is taken: validating the key takes 0.4 s.
-    keys = load_keys(key_path, passphrase) if key_path.exists() else None
+    keys = load_keys(key_path, passphrase) if key_exists(key_path) else None
+    if keys is not None:
+        restore_public_half(keys.public_key, key_path)
 
     def load_existing() -> RsaKeys:
-        if not key_path.exists():
+        if not key_exists(key_path):
             raise KeyUnavailable(
                 f"this store belongs to a private key that is not at {key_path}: point"
                 " OTPSEAL_KEY_FILE at it, or restore it from a backup; a new key does"
@@ -196,8 +203,7 @@ def _open(
         return load_keys(key_path, passphrase)
 
     def make_keys() -> RsaKeys:
-        if new_key_bits is None:
-            return load_keys(key_path, passphrase)  # says that there is none
+        assert new_key_bits is not None
         refuse_existing(key_path)  # before the long search, not after it
         _log.info("making an RSA-%d key for the new store", new_key_bits)
         key = generate_private_key(new_key_bits)
@@ -211,6 +217,7 @@ def _open(
             keys,
             load=load_existing,
             make=make_keys,
+            may_create=new_key_bits is not None,
             clock=clock,
         )
         audit = AuditLog(store, storage_key, clock)
@@ -220,11 +227,17 @@ def _open(
 
 
 def _expect_store(settings: Settings) -> None:
-    if settings.database_url is None and not settings.sqlite_path.exists():
+    try:
+        is_there = bool(settings.database_url) or settings.sqlite_path.exists()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{settings.data_dir} cannot be looked into: {error.strerror}. Run this as"
+            " the user whom it belongs to"
+        ) from None
+    if not is_there:
         raise ConfigurationError(
             f"there is no store in {settings.data_dir}: name its directory by"
-            " --data-dir or OTPSEAL_DATA_DIR; `otpseal serve` and `otpseal seed"
-            " import` make one"
+            " --data-dir or OTPSEAL_DATA_DIR; `serve` makes one"
         )
 
 
@@ -243,12 +256,18 @@ def _unlock(
     *,
     load: Callable[[], RsaKeys],
     make: Callable[[], RsaKeys],
+    may_create: bool,
     clock: Clock,
 ) -> tuple[RsaKeys, StorageKey]:
     """Return the private key and the storage key that `store` was made with."""
     with store.transaction(patience_s=OPENING_PATIENCE_S) as tx:
         record = tx.storage_key_record()
         if record is None:
+            if not may_create:
+                raise StoreMismatch(
+                    "the store is empty: start `otpseal serve` once, or name another"
+                    " directory"
+                )
             if tx.account_ids() or tx.issued_count():
                 raise StoreMismatch(
                     "the store holds seeds but no key record: restore the database"
@@ -268,23 +287,23 @@ def _unlock(
 def _adopt_seed_file(path: Path, service: Service) -> None:
     """Import the plaintext seed of an existing deployment once, then destroy it."""
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_SEED_FILE_BYTES)
-    except FileNotFoundError:
-        return
+        file = open_seed_file(path)
     except OSError as error:
-        _log.warning("%s cannot be read: %s", path, error.strerror)
+        _log.warning("%s was left as it is: %s", path, error.strerror)
+        return
+    if file is None:
         return
     try:
-        seed = envelope.parse_seed_text(text)
-        service.import_seed(seed, source="plaintext-file")
+        if not file.is_destroyed():
+            seed = envelope.parse_seed_text(file.read())
+            service.import_seed(seed, source="plaintext-file")
+        file.destroy()
     except UnsealFailed:
         _log.warning(
             "%s does not hold a seed of 64 hex characters: it was left as it is;"
             " remove it, it does not belong here",
             path,
         )
-        return
     except SeedConflict:
         _log.warning(
             "%s holds another seed than the store: it was left as it is. Remove it; or"
@@ -292,11 +311,6 @@ def _adopt_seed_file(path: Path, service: Service) -> None:
             " replace`",
             path,
         )
-        return
-    try:
-        _shred(path)
-    except FileNotFoundError:
-        return  # another process, started at the same time, was faster
     except OSError as error:
         _log.warning(
             "%s was imported into the store but cannot be overwritten and removed:"
@@ -304,16 +318,8 @@ def _adopt_seed_file(path: Path, service: Service) -> None:
             path,
             error.strerror,
         )
-        return
-    service.record_seed_file_removed()
-    _log.warning("%s was imported into the store, overwritten and removed", path)
-
-
-def _shred(path: Path) -> None:
-    # Journals and flash translation may keep copies; this is what a program can do.
-    with path.open("r+b") as file:
-        size = os.fstat(file.fileno()).st_size
-        file.write(b"\0" * size)
-        file.flush()
-        os.fsync(file.fileno())
-    path.unlink()
+    else:
+        service.record_seed_file_removed()
+        _log.warning("%s was imported into the store, overwritten and removed", path)
+    finally:
+        file.close()

@@ -154,8 +154,8 @@ def _open_regular(path: Path) -> int:
         fd = os.open(path, _FLAGS, _MODE)
         stack.callback(os.close, fd)
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(0, "it is not a regular file")
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise OSError(0, "it is a link or no regular file")
         if stat.S_IMODE(status.st_mode) & ~_MODE:
             os.fchmod(fd, stat.S_IMODE(status.st_mode) & _MODE)
         stack.pop_all()

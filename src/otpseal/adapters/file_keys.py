@@ -133,6 +133,31 @@ def _sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def key_exists(path: Path) -> bool:
+    """Tell whether there is a key file.
+
+    Raises:
+        KeyUnavailable: its directory belongs to another user.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise KeyUnavailable(
+            f"{path} cannot be looked at: {error.strerror}. Run this as the user whom"
+            " the key belongs to"
+        ) from None
+
+
+def restore_public_half(key: RSAPublicKey, private_path: Path) -> None:
+    """Write the public file beside a private one if it is missing.
+
+    A crash between the two files leaves the private one alone. A directory that
+    cannot be written to is no error: the private key holds everything.
+    """
+    with contextlib.suppress(OSError):
+        create_file(public_path(private_path), keypolicy.public_pem(key), mode=0o644)
+
+
 def load_keys(path: Path, passphrase: bytes | None = None) -> RsaKeys:
     """Load and fully validate a private key file; about 0.4 s for 4096 bits.
 

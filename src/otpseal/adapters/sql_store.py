@@ -180,19 +180,13 @@ class SqlTransaction:
     def tallies(self) -> list[Tally]:
         """See `otpseal.ports.Transaction`."""
         found = self._connection.execute(select(schema.tallies))
-        try:
-            return [Tally(Kind(kind), *rest) for kind, *rest in found]
-        except ValueError:
-            raise StoreUnavailable(
-                "the store counts something that this program does not know: it was"
-                " written by a newer otpseal; upgrade the program"
-            ) from None
+        return [_tally(*row) for row in found]
 
     def tally(self, kind: Kind, account: str) -> Tally:
         """See `otpseal.ports.Transaction`."""
         values = {"kind": kind.value, "account": account}
         row = self._connection.execute(_READ_TALLY, values).one_or_none()
-        return Tally(kind, account) if row is None else Tally(kind, account, *row)
+        return Tally(kind, account) if row is None else _tally(kind, account, *row)
 
     def put_tally(self, tally: Tally) -> None:
         """See `otpseal.ports.Transaction`."""
@@ -284,6 +278,16 @@ def _accounts(rows: Iterable[Any]) -> list[AccountRow]:
         # SQLite keeps text in a column of numbers if a bit flips, or if it is told to.
         raise StoreUnavailable(
             "a row of the accounts table is damaged: restore the database from a backup"
+        ) from None
+
+
+def _tally(kind: str, account: str, pending: Any, since: Any) -> Tally:  # noqa: ANN401 - columns of no static type
+    try:
+        return Tally(Kind(kind), account, int(pending), float(since))
+    except (TypeError, ValueError):
+        raise StoreUnavailable(
+            "a row of the tallies table is damaged, or was written by a newer otpseal:"
+            " restore the database from a backup, or upgrade the program"
         ) from None
 
 

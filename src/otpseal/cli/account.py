@@ -33,6 +33,9 @@ def show(
         "disabled": row.state.disabled,
         "consecutive_failures": row.state.budget.failures,
         "last_step": None if row.state.last_step == NEVER else row.state.last_step,
+        "last_step_began": None
+        if row.state.last_step == NEVER
+        else rfc3339(row.state.last_step * row.parameters.period),
     }
     if as_json:
         print_json(shown)

@@ -66,7 +66,9 @@ def prune(
     key_file: KeyFile = None,
     days: Annotated[
         int | None,
-        typer.Option(min=1, help="Keep that many. [OTPSEAL_AUDIT_RETENTION_DAYS]"),
+        typer.Option(
+            min=1, max=36_500, help="Keep that many. [OTPSEAL_AUDIT_RETENTION_DAYS]"
+        ),
     ] = None,
     authority: OfAuthority = False,
 ) -> None:

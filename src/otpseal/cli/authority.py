@@ -7,11 +7,10 @@ from typing import Annotated, Final
 import typer
 
 from otpseal import keypolicy
-from otpseal.adapters.file_keys import load_public_key
+from otpseal.adapters.file_keys import key_exists, load_public_key
 from otpseal.cli.options import KeyFile
 from otpseal.cli.progress import search_shown
 from otpseal.config import Settings, load_settings
-from otpseal.errors import KeyUnavailable
 from otpseal.wiring import AUTHORITY_KEY_BITS, AUTHORITY_KEY_NAME, open_authority
 
 #: Other than the service's, so that both run in one directory with no setting.
@@ -82,7 +81,7 @@ def serve(
     )
     # What can be refused at once is refused before the long search for primes.
     listener = bind(settings.host, settings.port)
-    making = not settings.key_path(AUTHORITY_KEY_NAME).exists()
+    making = not key_exists(settings.key_path(AUTHORITY_KEY_NAME))
     with contextlib.ExitStack() as stack:
         with search_shown(key_bits) if making else contextlib.nullcontext():
             opened = stack.enter_context(
@@ -93,7 +92,7 @@ def serve(
             opened.authority, prune=lambda: opened.audit.prune(days)
         )
         run(
-            HostGuard(application, settings.allowed_hosts),
+            HostGuard(application, settings.allowed_hosts, form={"status": "error"}),
             listener,
             on_ready=lambda: typer.echo(f"authority ready on {url_of(listener)}/"),
         )
@@ -119,13 +118,6 @@ def rebind(
     The audit log keeps it.
     """
     settings = authority_settings(data_dir=data_dir, key_file=key_file)
-    key_path = settings.key_path(AUTHORITY_KEY_NAME)
-    if not key_path.exists():
-        # Opening would make a new authority, where only an old one can be meant.
-        raise KeyUnavailable(
-            f"there is no authority here, no key at {key_path}: name its directory"
-            " by --data-dir or OTPSEAL_DATA_DIR"
-        )
     pem = keypolicy.public_pem(load_public_key(public_key))
     with open_authority(settings) as opened:
         kid = opened.authority.rebind(student_id, repo_url, pem)

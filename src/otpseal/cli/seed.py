@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from otpseal.adapters.file_keys import key_exists
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.cli.request import request
 from otpseal.config import load_settings
@@ -75,7 +76,7 @@ def _import(
     sealed = _read(file)
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     # A new key could open no seed that was sealed before it was made.
-    has_key = settings.key_path(SERVICE_KEY_NAME).exists()
+    has_key = key_exists(settings.key_path(SERVICE_KEY_NAME))
     with open_service(settings, create=has_key) as opened:
         done = opened.service.import_sealed(sealed, replace_existing=replace)
     if as_json:

@@ -70,13 +70,15 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
                 prune=lambda: opened.audit.prune(settings.audit_retention_days),
             )
         )
-        yield
-        housekeeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await housekeeping
-        checks.close()
-        decryptions.close()
-        committer.close()
+        try:
+            yield
+            housekeeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await housekeeping
+        finally:
+            checks.close()
+            decryptions.close()
+            committer.close()
 
     reason = _cached(_health_check(opened, settings), checks)
     pages = _create_pages(reason, lifespan)

@@ -24,6 +24,7 @@ from otpseal.errors import (
     SeedUnreadable,
     StoreUnavailable,
 )
+from otpseal.http.complaints import Complaints
 from otpseal.http.housekeeping import keep_house
 from otpseal.http.limits import WorkQueue
 from otpseal.http.wire import (
@@ -82,6 +83,7 @@ class _AuthorityApp:
     ) -> None:
         self._authority = authority
         self._prune = prune
+        self._complaints = Complaints()
         self._requests = WorkQueue()
         self._health_checks = WorkQueue(at_a_time=1, waiting=WAITING_HEALTH_CHECKS)
 
@@ -100,6 +102,8 @@ class _AuthorityApp:
         except BadRequest as error:
             refusal = error.refusal
         except OtpsealError as error:
+            if isinstance(error, SeedUnreadable | StoreUnavailable):
+                self._complaints.say("a seed request failed", error)
             refusal = _answer_to(error)
         except Exception as error:  # noqa: BLE001 - the one last resort
             # Without its message, which might hold what must not be logged.
@@ -178,8 +182,6 @@ def _text(body: Json, field: str) -> str:
 
 
 def _answer_to(error: OtpsealError) -> Refusal:
-    if isinstance(error, SeedUnreadable | StoreUnavailable):
-        _log.error("a seed request failed: %s", error)
     for kind in type(error).__mro__:
         if kind in _STATUSES:
             # These messages are for the subscriber, and hold nothing of his input.

@@ -4,7 +4,6 @@ Small ASGI functions and no framework routing: verifying is what the service doe
 day, and FastAPI's routing would cost more than the decision and its commit.
 """
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,6 +11,7 @@ from otpseal.committer import Committer
 from otpseal.errors import OtpsealError, SeedUnreadable, StoreUnavailable
 from otpseal.http.auth import Gate
 from otpseal.http.bridge import Bridge
+from otpseal.http.complaints import Complaints
 from otpseal.http.limits import WorkQueue
 from otpseal.http.problems import answer_to
 from otpseal.http.wire import (
@@ -37,7 +37,6 @@ _VALID: Final = json_answer({"valid": True})
 _NOT_VALID: Final = json_answer({"valid": False})
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
-_log = logging.getLogger("otpseal.http")
 
 
 class ClassicApi:
@@ -63,6 +62,7 @@ class ClassicApi:
         self._decryptions = decryptions
         self._gate = gate
         self._bridge = Bridge()
+        self._complaints = Complaints()
         #: Path -> method and call.
         self.routes: dict[str, tuple[str, Handler]] = {
             "/decrypt-seed": ("POST", self.decrypt_seed),
@@ -85,7 +85,7 @@ class ClassicApi:
             await error.refusal.answer.send(scope, send)
         except OtpsealError as error:
             if isinstance(error, SeedUnreadable | StoreUnavailable):
-                _log.error("%s: %s", path, error)
+                self._complaints.say(path, error)
             await answer_to(error).answer.send(scope, send)
 
     async def decrypt_seed(self, scope: Scope, receive: Receive, send: Send) -> None:

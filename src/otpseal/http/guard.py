@@ -7,7 +7,7 @@ carries the attacker's name as its Host.
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from otpseal.http.wire import (
@@ -16,6 +16,7 @@ from otpseal.http.wire import (
     Refusal,
     Scope,
     Send,
+    json_answer,
 )
 
 _BAD_HOST = Refusal(403, "Host not allowed; see OTPSEAL_ALLOWED_HOSTS")
@@ -39,10 +40,18 @@ class HostGuard:
         app: what is guarded.
         allowed_hosts: names besides IP literals, `localhost` and single-label names
             (which public DNS cannot hand out).
+        form: what a refusal holds beside its `error`.
     """
 
-    def __init__(self, app: App, allowed_hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        app: App,
+        allowed_hosts: Iterable[str] = (),
+        *,
+        form: Mapping[str, str] | None = None,
+    ) -> None:
         self._app = app
+        self._form = dict(form or {})
         self._allowed = frozenset(name.lower() for name in allowed_hosts)
         # Every browser and client repeats the same few values.
         self._known: set[bytes] = set()
@@ -56,7 +65,10 @@ class HostGuard:
         if refusal is None:
             await self._app(scope, receive, send)
         else:
-            await refusal.answer.send(scope, send)
+            answer = json_answer(
+                {**self._form, "error": refusal.text}, status=refusal.status
+            )
+            await answer.send(scope, send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         host, origin, hosts = b"", None, 0

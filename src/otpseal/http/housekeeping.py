@@ -31,4 +31,7 @@ async def keep_house(
                 pruned_at = time.monotonic()
         except StoreUnavailable as error:
             _log.warning("housekeeping is put off: %s", error)
+        except Exception as error:  # noqa: BLE001 - this loop's last resort: it must
+            # go on, or counts never become events and the log grows without bound.
+            _log.error("housekeeping failed: unexpected %s", type(error).__name__)
         await asyncio.sleep(SETTLE_EVERY_S)

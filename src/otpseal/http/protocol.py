@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from otpseal.http.wire import AT_ONCE, Answer
+from otpseal.http.wire import AT_ONCE, Answer, json_answer
 
 #: Time from the first byte of a request (or the connection's start) to its last.
 REQUEST_DEADLINE_S: Final = 5.0
@@ -20,6 +20,8 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 #: Requests that a client may send ahead of its answers; ordinary ones send none.
 MAX_PIPELINED: Final = 16
 
+_BAD_HTTP: Final = json_answer({"error": "Malformed HTTP"}, status=400)
+_CLOSE: Final = b"connection: close\r\n"
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
@@ -112,7 +114,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             or cycle.scope["method"] == "HEAD"
         ):
             return False
-        closing = b"" if cycle.keep_alive else b"connection: close\r\n"
+        closing = b"" if cycle.keep_alive else _CLOSE
         parts = (answer.status_line, self._common(), answer.head, closing, answer.tail)
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
@@ -129,6 +131,13 @@ class DeadlineProtocol(HttpToolsProtocol):
             lines = (name + b": " + value + b"\r\n" for name, value in headers)
             self._common_head = (headers, b"".join(lines))
         return self._common_head[1]
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP as everything else is answered: in JSON."""
+        del msg  # uvicorn's own text
+        parts = (_BAD_HTTP.status_line, self._common(), _BAD_HTTP.head, _CLOSE)
+        self.transport.write(b"".join((*parts, _BAD_HTTP.tail)))
+        self.transport.close()
 
     def _look_again_in(self, seconds: float) -> None:
         self._timer = self.loop.call_later(seconds, self._look)
