@@ -277,6 +277,7 @@ def test_the_account_is_shown(seeded: Shell) -> None:
         "disabled": False,
         "consecutive_failures": 0,
         "last_step": None,
+        "last_step_began": None,
     }
     lines = plain.splitlines()
     assert lines[0] == "account: default"

@@ -356,7 +356,7 @@ class TestNames:
         prefixes = "|".join({kind.value.partition(".")[0] for kind in Kind})
         for name, text in TEXTS.items():
             for kind in re.findall(
-                rf"`((?:{prefixes})\.(?!txt|py|lock)[a-z-]+)`", text
+                rf"`((?:{prefixes})\.(?!txt|py|lock|turn)[a-z-]+)`", text
             ):
                 assert kind in {known.value for known in Kind}, f"{name}: {kind}"
 

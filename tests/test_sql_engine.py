@@ -119,7 +119,7 @@ def test_files_are_the_owners_alone(tmp_path: Path) -> None:
         os.umask(before)
 
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    assert {"otpseal.db": 0o600, "store.lock": 0o600} == {
+    assert {"otpseal.db": 0o600, "store.lock": 0o600, "store.turn": 0o600} == {
         name: mode for name, mode in modes.items() if not name.endswith("-journal")
     }
     assert modes.get("otpseal.db-journal", 0o600) == 0o600

@@ -6,7 +6,7 @@ from typing import Final
 
 from otpseal.errors import OtpsealError
 from otpseal.ports import Clock, CodeLog
-from otpseal.service import DEFAULT_ACCOUNT, Service
+from otpseal.service import Service
 
 #: Below this share of free space the service says so before writing fails.
 MIN_FREE: Final = 0.05
@@ -42,11 +42,7 @@ class HealthCheck:
     def reason(self) -> str | None:
         """Return what is wrong, in words that hold no secret, or None."""
         try:
-            if not self._service.has_key_record():
-                return "store mismatch"
-            account = self._service.account(DEFAULT_ACCOUNT)
-            if account is not None:
-                self._service.check_readable(account)
+            account = self._service.examine()
         except OtpsealError as error:
             return error.code.replace("_", " ")
         for directory in self._directories:

@@ -17,6 +17,7 @@ from otpseal.errors import (
     SeedConflict,
     SeedMissing,
     SeedUnreadable,
+    StoreMismatch,
     UnsealFailed,
 )
 from otpseal.ledger import Ledger, MemoryCounts
@@ -345,18 +346,22 @@ class Service:
         with self.store.transaction() as tx:
             return tx.accounts([account]).get(account)
 
-    def has_key_record(self) -> bool:
-        """Tell whether the store still has its storage key; without it, no restart."""
-        with self.store.transaction() as tx:
-            return tx.storage_key_record() is not None
-
-    def check_readable(self, row: AccountRow) -> None:
-        """Decrypt an account's seed and forget it.
+    def examine(self, account: str = DEFAULT_ACCOUNT) -> AccountRow | None:
+        """Look whether the store can be worked with; returns the account, or None.
 
         Raises:
-            SeedUnreadable: it does not decrypt.
+            StoreUnavailable: it cannot be read.
+            StoreMismatch: its storage key is gone; no restart would succeed.
+            SeedUnreadable: the account's seed does not decrypt.
         """
-        row.open_seed(self._storage_key)
+        with self.store.transaction() as tx:
+            record = tx.storage_key_record()
+            row = tx.accounts([account]).get(account)
+        if record is None:
+            raise StoreMismatch("the store has lost its key record")
+        if row is not None:
+            row.open_seed(self._storage_key)
+        return row
 
     # Housekeeping.
 

@@ -92,12 +92,19 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 class WriteLock:
-    """An exclusive lock between all threads and processes that use one database."""
+    """An exclusive lock between all threads and processes that use one database.
+
+    Two files: who waits for `path` holds the turn meanwhile, so that whoever just let
+    the lock go, and wants it again at once, comes after him.
+
+    Args:
+        path: the lock file; the turn is `store.turn` beside it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._threads = threading.Lock()
-        self._fd: int | None = None
+        self._fds: tuple[int, int] | None = None
         self._pid = os.getpid()
 
     @property
@@ -123,17 +130,24 @@ class WriteLock:
         if not self._threads.acquire(timeout=patience_s):
             raise self._busy(patience_s)
         try:
-            fd = self._open()
-            while not self._lock(fd):
-                if time.monotonic() >= due:
-                    raise self._busy(patience_s)
-                time.sleep(_RETRY_S)
+            turn, lock = self._open()
+            self._wait_for(turn, due, patience_s)
+            try:
+                self._wait_for(lock, due, patience_s)
+            finally:
+                fcntl.flock(turn, fcntl.LOCK_UN)
             try:
                 yield
             finally:
-                fcntl.flock(fd, fcntl.LOCK_UN)
+                fcntl.flock(lock, fcntl.LOCK_UN)
         finally:
             self._threads.release()
+
+    def _wait_for(self, fd: int, due: float, patience_s: float) -> None:
+        while not self._lock(fd):
+            if time.monotonic() >= due:
+                raise self._busy(patience_s)
+            time.sleep(_RETRY_S)
 
     def _lock(self, fd: int) -> bool:
         # Not the blocking call: a stopped process that holds the lock must not hold
@@ -154,27 +168,37 @@ class WriteLock:
             " otpseal's processes stopped?"
         )
 
-    def _open(self) -> int:
+    def _open(self) -> tuple[int, int]:
         # Opened once and kept: an open per transaction costs more than the lock.
-        if self._fd is None:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        if self._fds is None:
+            lock = self._open_file(self._path)
             try:
-                self._fd = os.open(self._path, flags, 0o600)
-            except OSError as error:
-                raise StoreUnavailable(
-                    f"the lock file {self._path} cannot be opened:"
-                    f" {error.strerror}. Check the directory's owner and mode"
-                ) from None
-        return self._fd
+                turn = self._open_file(self._path.with_name("store.turn"))
+            except StoreUnavailable:
+                os.close(lock)
+                raise
+            self._fds = (turn, lock)
+        return self._fds
+
+    @staticmethod
+    def _open_file(path: Path) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"the lock file {path} cannot be opened: {error.strerror}. Check the"
+                " directory's owner and mode"
+            ) from None
 
     def close(self) -> None:
-        """Close the lock file."""
+        """Close the lock files."""
         if not self.is_ours:
             return  # a thread of the parent may have held it: it would never open
         with self._threads:
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
+            for fd in self._fds or ():
+                os.close(fd)
+            self._fds = None
 
 
 def write_lock(engine: Engine) -> WriteLock:
