@@ -7,6 +7,7 @@ and there a test makes one party wait for the other.
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -474,3 +475,30 @@ def test_a_committer_under_load_counts_every_failure(tmp_path: Path) -> None:
     with store.transaction() as tx:
         assert len(tx.newest_events(10**6, kind="attempt.wrong")) == 400
     store.close()
+
+
+def test_who_waited_too_long_is_not_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """He is told that the store is unavailable, and that stays true."""
+    monkeypatch.setattr("otpseal.committer.MAX_QUEUED_S", 0.05)
+    handled: list[int] = []
+    gate = threading.Event()
+
+    def handle(items: Sequence[int]) -> list[int]:
+        handled.extend(items)
+        gate.wait(LONG_S)
+        return [*items]
+
+    batcher: Batcher[int, int] = Batcher(handle, name="test")
+    first = ask(batcher.submit, 1)
+    while not handled:
+        time.sleep(0.001)
+    late = ask(batcher.submit, 2)
+    time.sleep(0.2)
+
+    gate.set()
+
+    assert first.result(LONG_S) == 1
+    with pytest.raises(StoreUnavailable):
+        late.result(LONG_S)
+    batcher.close()
+    assert [1] == handled

@@ -245,15 +245,10 @@ def _make_private_file(path: Path) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    if not engine_has_table(connection, "alembic_version"):
+    if not connection.dialect.has_table(connection, "alembic_version"):
         return None
     found = connection.execute(text("SELECT version_num FROM alembic_version"))
     return found.scalar_one_or_none()
-
-
-def engine_has_table(connection: Connection, name: str) -> bool:
-    """Tell whether a table exists."""
-    return connection.dialect.has_table(connection, name)
 
 
 def _upgrade_from(current: str | None, connection: Connection) -> None:

@@ -125,9 +125,7 @@ def headers_named(scope: Scope, name: bytes) -> list[bytes]:
     return [bytes(value) for key, value in scope["headers"] if key == name]
 
 
-async def read_json_object(
-    scope: Scope, receive: Receive, *, max_bytes: int = MAX_BODY_BYTES
-) -> dict[str, Any]:
+async def read_json_object(scope: Scope, receive: Receive) -> dict[str, Any]:
     """Read a request body that must be one JSON object; an empty body is `{}`.
 
     Raises:
@@ -138,15 +136,15 @@ async def read_json_object(
     kind = (header(scope, b"content-type") or b"").partition(b";")[0]
     if kind.strip().lower() != b"application/json":
         raise BadRequest(WRONG_TYPE)
-    body = await read_body(receive, max_bytes=max_bytes)
+    body = await read_body(receive)
     return parse_json_object(body)
 
 
-async def read_body(receive: Receive, *, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+async def read_body(receive: Receive) -> bytes:
     """Read a whole body, counted on the stream, whatever Content-Length says.
 
     Raises:
-        BadRequest: 413 beyond `max_bytes`.
+        BadRequest: 413 beyond `MAX_BODY_BYTES`.
         Disconnected: the client went away.
     """
     message = await receive()
@@ -154,13 +152,13 @@ async def read_body(receive: Receive, *, max_bytes: int = MAX_BODY_BYTES) -> byt
         raise Disconnected
     body = message.get("body", b"")
     while message.get("more_body", False):
-        if len(body) > max_bytes:
+        if len(body) > MAX_BODY_BYTES:
             raise BadRequest(TOO_LARGE)
         message = await receive()
         if message["type"] != "http.request":
             raise Disconnected
         body += message.get("body", b"")
-    if len(body) > max_bytes:
+    if len(body) > MAX_BODY_BYTES:
         raise BadRequest(TOO_LARGE)
     return bytes(body)
 
