@@ -35,7 +35,7 @@ readme: $(VENV)/.tests ## Run README's transcript and compare
 container: $(VENV)/.tests ## Build and run the container for real (root, Debian)
 	tests/container/run
 
-bench: $(VENV)/.tests ## Measure against an empty endpoint and bare RSA (needs wrk, ab)
+bench: $(VENV)/.bench ## Measure against an empty endpoint, bare RSA and others (needs wrk, ab)
 	$(BIN)/python bench/bench.py
 
 torture: $(VENV)/.tests ## The tests of faults with full repetition counts
@@ -44,6 +44,7 @@ torture: $(VENV)/.tests ## The tests of faults with full repetition counts
 lock: ## Pin requirements*.in anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --upgrade -q -o requirements.txt requirements.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q -c requirements.txt -o requirements-dev.txt requirements-dev.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q -c requirements-dev.txt -o requirements-bench.txt requirements-bench.in
 
 clean: ## Remove what was built; keeps .otpseal, the demo's keys and seeds
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -71,4 +72,9 @@ $(VENV)/.runs: requirements.txt pyproject.toml | $(BIN)/python
 $(VENV)/.tests: requirements-dev.txt $(VENV)/.runs
 	@echo "installing what the tests need (pinned by hashes)"
 	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.bench: requirements-bench.txt $(VENV)/.tests
+	@echo "installing what the benchmark compares with (pinned by hashes)"
+	@$(PIP) install --require-hashes -r requirements-bench.txt
 	@touch $@
