@@ -3,12 +3,15 @@
 # ruff: noqa: D102 - the methods are described in `otpseal.ports`
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from otpseal.access import Caller
 from otpseal.audit import Kind, Tally
-from otpseal.ports import AccountRow, EventRow, IssuedSeed
+from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
+from otpseal.totp import OtpType
 from otpseal.verification import State
 
 
@@ -24,6 +27,9 @@ class Tables:
     marks: dict[str, int] = field(default_factory=dict)
     tombstones: dict[bytes, tuple[int, float]] = field(default_factory=dict)
     issued: dict[bytes, IssuedSeed] = field(default_factory=dict)
+    callers: dict[str, Caller] = field(default_factory=dict)
+    budgets: dict[tuple[str, bytes], BudgetRow] = field(default_factory=dict)
+    recovery: set[tuple[str, bytes]] = field(default_factory=set)
 
     def copy(self) -> "Tables":
         """Return a copy that can change without this one."""
@@ -35,6 +41,9 @@ class Tables:
             marks=dict(self.marks),
             tombstones=dict(self.tombstones),
             issued=dict(self.issued),
+            callers=dict(self.callers),
+            budgets=dict(self.budgets),
+            recovery=set(self.recovery),
         )
 
 
@@ -43,6 +52,10 @@ class MemoryTransaction:
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
+
+    @property
+    def database_time(self) -> float | None:
+        return None
 
     def storage_key_record(self) -> bytes | None:
         return self.tables.storage_key_record
@@ -78,8 +91,109 @@ class MemoryTransaction:
 
     def save_states(self, states: Iterable[tuple[str, State]]) -> None:
         for name, state in states:
-            row = self.tables.accounts[name]
-            self.tables.accounts[name] = replace(row, state=state)
+            if (row := self.tables.accounts.get(name)) is not None:
+                self.tables.accounts[name] = replace(row, state=state)
+
+    def accounts_after(
+        self, after: str, limit: int, *, prefix: str = ""
+    ) -> list[AccountRow]:
+        names = sorted(self.tables.accounts)
+        wanted = [name for name in names if name > after and name.startswith(prefix)]
+        return [self.tables.accounts[name] for name in wanted[:limit]]
+
+    def add_accounts(self, rows: Sequence[AccountRow]) -> None:
+        for row in rows:
+            assert row.id not in self.tables.accounts
+            assert self.holder(row.fingerprint) is None
+            self.tables.accounts[row.id] = row
+
+    def existing(
+        self, ids: Collection[str], fingerprints: Collection[bytes]
+    ) -> tuple[set[str], set[bytes]]:
+        held = {row.fingerprint for row in self.tables.accounts.values()}
+        return set(ids) & set(self.tables.accounts), set(fingerprints) & held
+
+    def delete_account(self, account: str) -> None:
+        self.tables.accounts.pop(account, None)
+        self.forget_budgets(account)
+        self.set_recovery_digests(account, ())
+
+    def raise_last_steps(self, now: float) -> int:
+        raised = 0
+        for name, row in self.tables.accounts.items():
+            parameters, state = row.parameters, row.state
+            step = parameters.step_at(now, state.drift) + parameters.window
+            if parameters.type is OtpType.TOTP and state.last_step < step:
+                spent = replace(row, state=replace(state, last_step=step))
+                self.tables.accounts[name] = spent
+                raised += 1
+        return raised
+
+    def callers(self, digests: Collection[bytes]) -> dict[bytes, Caller]:
+        every = self.tables.callers.values()
+        return {caller.digest: caller for caller in every if caller.digest in digests}
+
+    def all_callers(self) -> list[Caller]:
+        return [self.tables.callers[name] for name in sorted(self.tables.callers)]
+
+    def add_caller(self, caller: Caller) -> None:
+        assert caller.id not in self.tables.callers
+        self.tables.callers[caller.id] = caller
+
+    def revoke_caller(self, caller: str, now: float) -> bool:
+        found = self.tables.callers.get(caller)
+        if found is None or found.revoked_at is not None:
+            return False
+        self.tables.callers[caller] = replace(found, revoked_at=now)
+        return True
+
+    def budgets(
+        self, keys: Collection[tuple[str, bytes]]
+    ) -> dict[tuple[str, bytes], BudgetRow]:
+        budgets = self.tables.budgets
+        return {key: budgets[key] for key in keys if key in budgets}
+
+    def put_budgets(self, rows: Sequence[BudgetRow]) -> None:
+        self.tables.budgets |= {(row.caller, row.key): row for row in rows}
+
+    def refusing_budgets(self) -> list[BudgetRow]:
+        rows = [row for _, row in sorted(self.tables.budgets.items())]
+        return [row for row in rows if row.account and row.budget.refused > 0]
+
+    def forget_budgets(self, account: str) -> None:
+        self.tables.budgets = {
+            key: row
+            for key, row in self.tables.budgets.items()
+            if row.account != account
+        }
+
+    def prune_budgets(self, before: float) -> int:
+        budgets = self.tables.budgets
+        kept = {k: row for k, row in budgets.items() if row.touched_at >= before}
+        self.tables.budgets = kept
+        for name, caller in self.tables.callers.items():
+            strangers = [
+                row for row in kept.values() if row.caller == name and not row.account
+            ]
+            counted = replace(caller, strangers=len(strangers))
+            self.tables.callers[name] = counted
+        return len(budgets) - len(kept)
+
+    def count_strangers(self, new: Mapping[str, int]) -> None:
+        for name, count in new.items():
+            caller = self.tables.callers[name]
+            counted = replace(caller, strangers=caller.strangers + count)
+            self.tables.callers[name] = counted
+
+    def recovery_digests(self, accounts: Collection[str]) -> set[tuple[str, bytes]]:
+        return {pair for pair in self.tables.recovery if pair[0] in accounts}
+
+    def set_recovery_digests(self, account: str, digests: Collection[bytes]) -> None:
+        kept = {pair for pair in self.tables.recovery if pair[0] != account}
+        self.tables.recovery = kept | {(account, digest) for digest in digests}
+
+    def spend_recovery_digest(self, account: str, digest: bytes) -> None:
+        self.tables.recovery.discard((account, digest))
 
     def append_events(self, rows: Sequence[EventRow]) -> None:
         for row in rows:
@@ -95,6 +209,17 @@ class MemoryTransaction:
             if account in (None, row.account) and kind in (None, row.kind)
         ]
         return found[max(0, len(found) - limit) :]
+
+    def events_before(self, before: int | None, limit: int) -> list[EventRow]:
+        found = [row for row in self.tables.events if before is None or row.id < before]
+        return found[::-1][:limit]
+
+    def count_events_after(
+        self, after: int, kinds: Collection[str]
+    ) -> tuple[int, dict[str, int]]:
+        new = [row.kind for row in self.tables.events if row.id > after]
+        counts = Counter(kind for kind in new if kind in kinds)
+        return self.tables.last_event_id, dict(counts)
 
     def prune_events(self, before_ms: int) -> int:
         newest = self.tables.last_event_id
@@ -121,6 +246,9 @@ class MemoryTransaction:
 
     def set_mark(self, name: str, value: int) -> None:
         self.tables.marks[name] = value
+
+    def raise_mark(self, name: str, value: int) -> None:
+        self.tables.marks[name] = max(value, self.tables.marks.get(name, value))
 
     def bury(self, fingerprint: bytes, last_step: int, until: float) -> None:
         self.tables.tombstones[fingerprint] = (last_step, until)
@@ -152,7 +280,9 @@ class MemoryStore:
         self.committed = Tables()
 
     @contextmanager
-    def transaction(self, *, patience_s: float = 4.0) -> Iterator[MemoryTransaction]:
+    def transaction(
+        self, *, patience_s: float = 4.0, shared: bool = False
+    ) -> Iterator[MemoryTransaction]:
         """See `otpseal.ports.Store`."""
         with self._lock:
             tx = MemoryTransaction(self.committed.copy())

@@ -64,7 +64,9 @@ class Unlocked(MemoryStore):
     """The mistake: reads and decides in one transaction, writes in another."""
 
     @contextmanager
-    def transaction(self, *, patience_s: float = 4.0) -> Iterator[MemoryTransaction]:
+    def transaction(
+        self, *, patience_s: float = 4.0, shared: bool = False
+    ) -> Iterator[MemoryTransaction]:
         """Open a transaction that holds no lock between reading and writing."""
         tx = MemoryTransaction(self.committed.copy())
         yield tx
@@ -204,7 +206,9 @@ class Watched(MemoryStore):
         self.before_commit: Callable[[], None] = lambda: None
 
     @contextmanager
-    def transaction(self, *, patience_s: float = 4.0) -> Iterator[MemoryTransaction]:
+    def transaction(
+        self, *, patience_s: float = 4.0, shared: bool = False
+    ) -> Iterator[MemoryTransaction]:
         """Open a transaction; fails at its begin or at its commit."""
         if self.fail_at == "begin":
             raise StoreUnavailable("no room")
@@ -470,7 +474,7 @@ def test_a_committer_under_load_counts_every_failure(tmp_path: Path) -> None:
 
     row = service.account()
     assert row is not None
-    assert State(budget=row.state.budget) == row.state
+    assert State(failures=400, budget=row.state.budget) == row.state
     assert row.state.budget.failures == 400
     with store.transaction() as tx:
         assert len(tx.newest_events(10**6, kind="attempt.wrong")) == 400

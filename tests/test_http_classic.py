@@ -404,14 +404,14 @@ def test_the_order_of_checks(bare: Here, service_keys: RsaKeys) -> None:
     assert said(bare.verify("malformed")) == (500, NO_SEED)
 
     bare.bring(sealed_to(service_keys))
-    bare.service.disable()
+    bare.service.accounts.disable()
 
     assert bare.verify(None).status == 400
     assert bare.verify(7).status == 422
     assert said(bare.verify("malformed")) == (403, b'{"error":"Account disabled"}')
     assert said(bare.verify(bare.right())) == (403, b'{"error":"Account disabled"}')
 
-    bare.service.enable()
+    bare.service.accounts.enable()
     fail(bare, 5)
 
     assert bare.verify(None).status == 400
@@ -476,7 +476,7 @@ def test_each_wrong_code_after_a_wait_doubles_it_up_to_a_day(api: Here) -> None:
     assert said(api.verify(api.right())) == (403, b'{"error":"Account disabled"}')
     assert api.get("/generate-2fa").status == 200
 
-    api.service.enable()
+    api.service.accounts.enable()
     assert said(api.verify(api.right())) == (200, b'{"valid":true}')
 
 

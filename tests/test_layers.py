@@ -11,6 +11,10 @@ SOURCE = Path(otpseal.__file__).parent
 RULES = {"secret", "errors"}
 LEDGER = {
     *RULES,
+    "access",
+    "account_id",
+    "recovery",
+    "wallclock",
     "totp",
     "throttle",
     "audit",
@@ -22,6 +26,8 @@ LEDGER = {
     "storage_key",
     "ports",
 }
+#: What a service is made of: each may import those before it.
+PARTS = ["timekeeper", "seed_keeping", "decider", "callers", "accounts", "upkeep"]
 USE_CASES = {"service", "authority", "minute"}
 SQL = {"adapters.sql_schema", "adapters.sql_engine", "adapters.sql_store"}
 FILES = {
@@ -40,6 +46,10 @@ ALLOWED: dict[str, set[str]] = {
     "totp": RULES,
     "throttle": RULES,
     "audit": RULES,
+    "access": RULES,
+    "account_id": RULES,
+    "recovery": RULES,
+    "wallclock": RULES,
     "keypolicy": RULES,
     "padding": RULES,
     "verification": {*RULES, "totp", "throttle", "audit"},
@@ -50,22 +60,43 @@ ALLOWED: dict[str, set[str]] = {
     "ports": LEDGER - {"ports"},
     "ledger": LEDGER,
     # row 3: use cases and adapters
+    **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
+    "service": {*LEDGER, "ledger", *PARTS},
     **{name: {*LEDGER, *SQL} - {name} for name in SQL},
     **dict.fromkeys(FILES, LEDGER),
     "adapters": set(),
     "adapters.migrations": set(),
     "adapters.migrations.env": SQL,
     # row 4, 5: assembly
-    "committer": {*LEDGER, "ledger", *USE_CASES},
-    "health": {*LEDGER, "ledger", *USE_CASES},
+    "committer": {*LEDGER, "ledger", *PARTS, *USE_CASES},
+    "health": {*LEDGER, "ledger", *PARTS, *USE_CASES},
     "config": RULES,
-    "wiring": {*LEDGER, *USE_CASES, *SQL, *FILES, "ledger", "committer", "config"},
+    "wiring": {
+        *LEDGER,
+        *PARTS,
+        *USE_CASES,
+        *SQL,
+        *FILES,
+        "ledger",
+        "committer",
+        "config",
+    },
     # the doors' door
     "": {"errors", "service", "totp", "verification", "config", "wiring"},
     "__main__": {"cli"},
 }
-INSIDE = {*LEDGER, *USE_CASES, "ledger", "committer", "health", "config", "wiring", ""}
+INSIDE = {
+    *LEDGER,
+    *PARTS,
+    *USE_CASES,
+    "ledger",
+    "committer",
+    "health",
+    "config",
+    "wiring",
+    "",
+}
 
 #: What a door may import beside `INSIDE` and its own package.
 BESIDES: dict[str, set[str]] = {

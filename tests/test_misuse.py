@@ -113,7 +113,7 @@ def test_a_damaged_count_is_a_store_error(settings: Settings, change: str) -> No
             db.execute(f"UPDATE tallies SET {change}")
 
         with pytest.raises(StoreUnavailable):
-            opened.service.settle()
+            opened.service.upkeep.settle()
 
 
 def test_housekeeping_goes_on_after_anything(monkeypatch: pytest.MonkeyPatch) -> None:

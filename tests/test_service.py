@@ -18,6 +18,7 @@ from otpseal import Settings, envelope, open_service, throttle, totp
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.audit import Kind
 from otpseal.errors import (
+    AccountMissing,
     KeyUnavailable,
     OtpsealError,
     SeedConflict,
@@ -118,7 +119,7 @@ def test_another_seed_is_refused_and_counted(service: Service, clock: Clock) -> 
         with pytest.raises(SeedConflict):
             service.import_seed(B, source="sealed")
     clock.turn(60)  # type: ignore[attr-defined]
-    service.settle()
+    service.upkeep.settle()
 
     assert service.account() == before
     assert events(service)[1:] == [
@@ -136,7 +137,7 @@ def test_what_does_not_open_is_counted(
         with pytest.raises(UnsealFailed, match=r"^Decryption failed$"):
             service.import_sealed(sealed)
     clock.turn(60)  # type: ignore[attr-defined]
-    service.settle()
+    service.upkeep.settle()
 
     assert service.account() is None
     assert events(service) == [
@@ -165,7 +166,7 @@ def test_a_replacement_frees_nobody(service: Service) -> None:
 
     service.import_seed(B, source="sealed", replace_existing=True)
     waiting = service.verify(right_code(service, B))
-    service.disable()
+    service.accounts.disable()
     service.import_seed(A, source="sealed", replace_existing=True)
     disabled = service.verify(right_code(service, A))
 
@@ -303,12 +304,12 @@ def test_what_is_refused_in_bulk_is_counted(service: Service, clock: Clock) -> N
 
     for _ in range(1000):
         service.verify(code)
-    service.disable()
+    service.accounts.disable()
     for _ in range(1000):
         service.verify(code)
     clock.turn(60)  # type: ignore[attr-defined]
-    service.settle()
-    service.settle()
+    service.upkeep.settle()
+    service.upkeep.settle()
 
     counted = [(kind, detail) for kind, detail in events(service) if "count" in detail]
     assert sorted(counted, key=str) == [
@@ -327,7 +328,7 @@ def test_a_batch_counts_each_attempt(service: Service, clock: Clock) -> None:
     service.verify_batch([Attempt(code)] * 51)
     service.verify_batch([Attempt(wrong)] * 5 + [Attempt(code)] * 20)
     clock.turn(60)  # type: ignore[attr-defined]
-    service.settle()
+    service.upkeep.settle()
 
     assert ("attempt.replayed", {"count": 50}) in events(service)
     assert ("attempt.throttled", {"count": 20}) in events(service)
@@ -342,11 +343,11 @@ def test_a_wait_is_one_event_with_a_count(service: Service, clock: Clock) -> Non
         service.verify(right_code(service))
 
     clock.turn(29)  # type: ignore[attr-defined]
-    service.settle()
+    service.upkeep.settle()
     during = events(service)
     clock.turn(1)  # type: ignore[attr-defined]
-    service.settle()
-    service.settle()
+    service.upkeep.settle()
+    service.upkeep.settle()
 
     expected = ("attempt.throttled", {"count": 100})
     assert expected not in during
@@ -363,7 +364,7 @@ def test_an_administrator_loses_no_count(service: Service, *, enabled: bool) -> 
     for _ in range(7):
         service.verify(right_code(service))
 
-    (service.enable if enabled else service.disable)()
+    (service.accounts.enable if enabled else service.accounts.disable)()
 
     *_, throttled, decided = events(service)
     assert throttled == ("attempt.throttled", {"count": 7})
@@ -377,22 +378,25 @@ def test_enabling_gives_a_fresh_budget_and_no_spent_step(service: Service) -> No
     service.verify(code)
     for _ in range(5):
         service.verify(wrong_code(service))
-    service.disable()
+    service.accounts.disable()
 
-    service.enable()
+    service.accounts.enable()
 
     row = service.account()
     assert row is not None
     assert throttle.FRESH == row.state.budget
     assert service.verify(code).outcome is Outcome.REPLAYED
-    for decide in (service.enable, service.disable):
-        with pytest.raises(SeedMissing):
+    for decide in (service.accounts.enable, service.accounts.disable):
+        with pytest.raises(AccountMissing):
             decide("none")
 
 
 def test_an_attempt_does_not_print_its_code() -> None:
     """The code is in no `repr`: attempts may end up in a log."""
-    assert repr(Attempt("314159")) == "Attempt(account='default')"
+    attempt = Attempt("314159", next_code="265358", credential=b"979323")
+
+    for secret in ("314159", "265358", "979323"):
+        assert secret not in repr(attempt)
 
 
 # What rests is damaged, or tampered with.
@@ -577,7 +581,7 @@ def test_a_restart_forgets_nothing(settings: Settings, clock: Clock) -> None:
 
     with open_service(settings, clock=clock) as opened:
         assert opened.service.verify(code).retry_after_s == 30
-        opened.service.disable()
+        opened.service.accounts.disable()
 
     with open_service(settings, clock=clock) as opened:
         assert opened.service.verify(code).outcome is Outcome.DISABLED
@@ -802,7 +806,7 @@ def test_repeated_imports_are_counted_without_a_commit_each(
         assert before == written.read_bytes()
 
         clock.turn(61)
-        opened.service.settle()
+        opened.service.upkeep.settle()
 
         records = opened.audit.newest(10, kind=Kind.SEED_REPEATED.value)
         assert ['{"count":1}', '{"count":5}'] == [r.row.detail for r in records]

@@ -17,8 +17,8 @@ from otpseal.adapters.sql_store import SqlStore
 from otpseal.audit import Kind, Tally
 from otpseal.errors import StoreUnavailable
 from otpseal.ports import AccountRow, EventRow, IssuedSeed, Store
-from otpseal.totp import CLASSIC, Parameters
-from otpseal.verification import State
+from otpseal.totp import CLASSIC, OtpType, Parameters
+from otpseal.verification import State, Status
 
 MakeStore = Callable[[Path], Store]
 
@@ -59,8 +59,10 @@ TEXT = st.text(
 BYTES = st.binary(max_size=64)
 STATES = st.builds(
     State,
-    disabled=st.booleans(),
+    status=st.sampled_from(Status),
     last_step=BIG,
+    drift=INT,
+    failures=INT,
     budget=st.builds(throttle.State, failures=INT, wait_until=REAL, refused=BIG),
 )
 ACCOUNTS = st.builds(
@@ -69,10 +71,17 @@ ACCOUNTS = st.builds(
     sealed_seed=BYTES,
     fingerprint=st.just(b""),
     parameters=st.builds(
-        Parameters, algorithm=st.text("SHA1256", max_size=8), digits=INT, period=INT
+        Parameters,
+        algorithm=st.text("SHA1256", max_size=8),
+        digits=INT,
+        period=INT,
+        type=st.sampled_from(OtpType),
+        window=INT,
     ),
     imported_at=REAL,
     state=STATES,
+    issuer=TEXT,
+    label=TEXT,
 )
 EVENTS = st.builds(
     EventRow,
@@ -276,7 +285,7 @@ def test_an_exception_takes_everything_back(store: Store) -> None:
     with pytest.raises(Rollback), store.transaction() as tx:  # noqa: PT012
         tx.set_storage_key_record(b"record")
         tx.put_account(account("lost"))
-        tx.save_states([("kept", State(disabled=True))])
+        tx.save_states([("kept", State(status=Status.DISABLED))])
         tx.append_events([event(2)])
         tx.prune_events(2)
         tx.put_tally(Tally(Kind.SEED_REFUSED, "a", 3, 4.0))

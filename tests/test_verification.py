@@ -18,6 +18,7 @@ from otpseal.verification import (
     Decision,
     Outcome,
     State,
+    Status,
     decide,
     settle,
 )
@@ -59,9 +60,9 @@ RIGHT = code_of(STEP)
     ("outcome", "state", "code"),
     [
         # Disabled comes first, whatever else is the matter.
-        (Outcome.DISABLED, State(disabled=True), RIGHT),
-        (Outcome.DISABLED, State(disabled=True), "x"),
-        (Outcome.DISABLED, State(disabled=True, budget=WAITING), WRONG),
+        (Outcome.DISABLED, State(status=Status.DISABLED), RIGHT),
+        (Outcome.DISABLED, State(status=Status.DISABLED), "x"),
+        (Outcome.DISABLED, State(status=Status.DISABLED, budget=WAITING), WRONG),
         # Then the shape: during a wait, too.
         (Outcome.MALFORMED, State(), "x"),
         (Outcome.MALFORMED, State(budget=WAITING), "12345"),
@@ -139,6 +140,7 @@ def test_acceptance_spends_the_step() -> None:
         Outcome.ACCEPTED,
         State(last_step=STEP - 1),
         (Event(Kind.ATTEMPT_ACCEPTED, NOW, "a", {"step": STEP - 1}),),
+        step=STEP - 1,
     )
 
 
@@ -242,7 +244,8 @@ def test_a_right_code_resets() -> None:
 
 def test_the_hundredth_wrong_code_disables() -> None:
     """The 100th consecutive wrong code is wrong, and then nothing is looked at."""
-    state = State(last_step=9, budget=throttle.State(failures=99, wait_until=NOW))
+    budget = throttle.State(failures=99, wait_until=NOW)
+    state = State(last_step=9, failures=99, budget=budget)
 
     decision = decided(WRONG, state)
     after = decided(RIGHT, decision.state, now=NOW + 10**7)

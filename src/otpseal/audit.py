@@ -27,10 +27,10 @@ class Kind(StrEnum):
     """A storage key was made for an empty store; `kid`."""
 
     SEED_IMPORTED = "seed.imported"
-    """An account got its first seed; `source`: sealed, plaintext-file."""
+    """The classic account got its first seed; `source`: sealed, plaintext-file."""
 
     SEED_REPLACED = "seed.replaced"
-    """An administrator replaced the seed."""
+    """An administrator, or a `caller`, replaced the seed."""
 
     SEED_REPEATED = "seed.repeated"
     """The stored seed was sent again, `count` times."""
@@ -42,13 +42,17 @@ class Kind(StrEnum):
     """A plaintext seed.txt was overwritten and removed."""
 
     CODE_SHOWN = "code.shown"
-    """An operator asked for the current code on the command line."""
+    """Somebody asked for the current code: an operator on the command line, or a
+    `caller` of the v1 API."""
 
     ATTEMPT_ACCEPTED = "attempt.accepted"
-    """A right code; spends `step`."""
+    """A right code; spends `step`. Here and below: from which `caller`, if any."""
 
     ATTEMPT_WRONG = "attempt.wrong"
     """A wrong code; `failures` in a row, `wait_s` if it starts a wait."""
+
+    ATTEMPT_UNKNOWN = "attempt.unknown"
+    """A code for an account that does not exist, or that is not the caller's."""
 
     ATTEMPT_REPLAYED = "attempt.replayed"
     """A code of a spent step, `count` times."""
@@ -64,6 +68,52 @@ class Kind(StrEnum):
 
     ACCOUNT_ENABLED = "account.enabled"
     """An administrator enabled the account and reset its throttle."""
+
+    ACCOUNT_CREATED = "account.created"
+    """An account was made; `type`, `source`: generated, sealed, file."""
+
+    ACCOUNT_CONFIRMED = "account.confirmed"
+    """A first code made a pending account active; spends `step`."""
+
+    ACCOUNT_RESYNCED = "account.resynced"
+    """Two consecutive codes set the drift; spends `step` and the one before."""
+
+    ACCOUNT_DELETED = "account.deleted"
+    """An account and its seed were deleted; its spent steps stay spent for a day."""
+
+    ACCOUNTS_IMPORTED = "accounts.imported"
+    """A file brought `count` accounts; one account.created each stands beside it."""
+
+    ACCOUNTS_EXPORTED = "accounts.exported"
+    """Seeds of `count` accounts were written out, sealed to `kid`, or in `form`
+    plaintext."""
+
+    RECOVERY_CODES_MADE = "recovery.made"
+    """New recovery codes took the place of all earlier ones; `count`."""
+
+    RECOVERY_CODE_USED = "recovery.used"
+    """A recovery code was accepted; it spends the current and the next step."""
+
+    CALLER_CREATED = "caller.created"
+    """A token or a certificate's name was admitted; `caller`, `scopes`, `prefix`."""
+
+    CALLER_REVOKED = "caller.revoked"
+    """A token or a certificate's name was revoked; `caller`."""
+
+    FAILURE_RATE = "alarm.failure-rate"
+    """So many attempts of all accounts together were wrong: `wrong`, `accepted`."""
+
+    CLOCK_BEHIND = "clock.behind"
+    """Attempts were refused because a clock contradicts the store; `count`."""
+
+    CLOCK_ACCEPTED = "clock.accepted"
+    """An administrator reset the time mark; `from`, `to`, `raised` accounts."""
+
+    BACKUP_WRITTEN = "backup.written"
+    """A backup was written; `accounts`."""
+
+    BACKUP_RESTORED = "backup.restored"
+    """The store was restored from a backup; `taken_at`, `accounts`."""
 
     CODE_LOGGED = "code-log.written"
     """The minute's line was appended to the code log."""

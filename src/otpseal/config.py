@@ -100,6 +100,12 @@ class Settings(BaseSettings):
         le=36_500,
         description="Audit events older than this are pruned daily, days.",
     )
+    alarm_failures: int = Field(
+        100,
+        ge=0,
+        description="Wrong codes a minute, over all accounts, that raise the alarm if"
+        " they are the greater part of all attempts; 0 for never.",
+    )
     authority_max_seeds: int = Field(
         100_000, ge=1, description="Pairs that the authority keeps seeds for, at most."
     )

@@ -11,7 +11,17 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── SeedConflict             another seed is already stored
     ├── StoreUnavailable         the store cannot be reached, read or written
     │   └── StoreMismatch        key and store do not belong together
+    ├── ClockBehind              this machine's clock is behind the store's
     ├── SeedUnreadable           a stored seed does not decrypt
+    ├── Unauthenticated          no caller is known by this token or certificate
+    ├── Forbidden                the caller's scopes or prefix do not cover this
+    ├── CallerRefused            a caller's name, scopes or prefix cannot be
+    ├── CallerMissing            there is no such caller to revoke
+    ├── CallerExhausted          a caller asked about too many unknown accounts
+    ├── AccountMissing           there is no such account, or not for this caller
+    ├── AccountExists            the account's id is taken
+    ├── AccountNotPending        there is nothing to confirm
+    ├── ParametersRefused        algorithm, digits, period or window out of range
     ├── Overloaded               a bounded queue is full
     ├── CodeLogUnwritable        the code log cannot be appended to
     ├── ProofRefused             a commit proof cannot be made or does not verify
@@ -105,6 +115,83 @@ class SeedUnreadable(OtpsealError):
             " `otpseal seed replace`"
         )
         self.account = account
+
+
+class ClockBehind(OtpsealError):
+    """This machine's clock contradicts the store's; nothing was decided.
+
+    Verifying by it would reopen steps that are spent.
+    """
+
+    code = "clock_behind"
+
+
+class Unauthenticated(OtpsealError):
+    """No valid caller is known by this token or client certificate."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(OtpsealError):
+    """The caller is known, but its scopes or its prefix do not cover this."""
+
+    code = "forbidden"
+
+
+class CallerRefused(OtpsealError):
+    """A caller cannot be made of this name, these scopes or this prefix."""
+
+    code = "caller_refused"
+
+
+class CallerMissing(OtpsealError):
+    """There is no such caller to revoke."""
+
+    code = "caller_missing"
+
+
+class CallerExhausted(OtpsealError):
+    """A caller asked about so many unknown accounts that refusals are no longer told.
+
+    Attributes:
+        retry_after_s: seconds after which it may look better.
+    """
+
+    code = "too_many_unknown_accounts"
+
+    def __init__(self, retry_after_s: int = 60) -> None:
+        super().__init__("Too many unknown accounts")
+        self.retry_after_s = retry_after_s
+
+
+class AccountIdRefused(OtpsealError):
+    """x."""
+
+    code = "account_id_refused"
+
+
+class AccountMissing(OtpsealError):
+    """There is no such account, or it is outside the caller's prefix."""
+
+    code = "account_missing"
+
+
+class AccountExists(OtpsealError):
+    """The account's id is taken; nothing was changed."""
+
+    code = "account_exists"
+
+
+class AccountNotPending(OtpsealError):
+    """The account is not pending, so there is nothing to confirm."""
+
+    code = "account_not_pending"
+
+
+class ParametersRefused(OtpsealError):
+    """Algorithm, digits, period, window, counter or seed length out of range."""
+
+    code = "parameters_refused"
 
 
 class Overloaded(OtpsealError):

@@ -12,8 +12,13 @@ Bytes (integers big endian, `lp16(x)` = two bytes of length, then x)::
     signature    = RSA-PSS(SHA-256, salt 32) over
                    lp16("otpseal storage key v1") || version || lp16(kid)
                    || lp16(wrapped)
-    seed at rest = version (1) || nonce (12) || AES-256-GCM(subkey, seed, aad)
-    aad          = "otpseal seed v1" || lp16(account id)
+    seed at rest = version (1 or 2) || nonce (12) || AES-256-GCM(subkey, seed, aad)
+    aad (1)      = "otpseal seed v1" || lp16(place)
+    aad (2)      = "otpseal seed v2" || lp16(account id) || lp16(parameters)
+
+Version 1 binds a seed to its place alone; version 2 also to the parameters that make
+codes of it, or whoever can write the database could make another, weaker factor of
+the same seed.
 
 A new form takes a new version byte; parsers accept the versions they know, exactly.
 """
@@ -38,8 +43,11 @@ WRAP_LABEL: Final = b"otpseal storage key v1"
 PSS_SALT_BYTES: Final = 32
 
 _VERSION: Final = b"\x01"
+_SEED_VERSION_BOUND: Final = b"\x02"
 _NONCE_BYTES: Final = 12
 _SEED_AAD: Final = b"otpseal seed v1"
+_SEED_AAD_BOUND: Final = b"otpseal seed v2"
+_DUMMY_SEED_BYTES: Final = 20
 
 Random = Callable[[int], bytes]
 
@@ -76,6 +84,10 @@ class StorageKey:
         self._seeds = AESGCM(self._subkey(b"otpseal seeds at rest v1"))
         self._fingerprints = self._subkey(b"otpseal seed fingerprint v1")
         self._events = self._subkey(b"otpseal audit event v1")
+        self._dummies = self._subkey(b"otpseal dummy seed v1")
+        self._throttled = self._subkey(b"otpseal throttle v1")
+        self._recovery = self._subkey(b"otpseal recovery code v1")
+        self._backups = self._subkey(b"otpseal backup v1")
 
     def _subkey(self, info: bytes) -> bytes:
         # RFC 5869; no salt: the input is uniformly random already (section 3.1).
@@ -126,26 +138,45 @@ class StorageKey:
         return cls(key)
 
     def seal_seed(
-        self, seed: Secret, account: str, random: Random = secrets.token_bytes
+        self,
+        seed: Secret,
+        place: str,
+        *,
+        parameters: bytes | None = None,
+        random: Random = secrets.token_bytes,
     ) -> bytes:
-        """Encrypt a seed to rest under `account`; 29 bytes longer than the seed."""
-        nonce = random(_NONCE_BYTES)
-        ciphertext = self._seeds.encrypt(nonce, seed.reveal(), _aad(account))
-        return _VERSION + nonce + ciphertext
+        """Encrypt a seed to rest in one place; 29 bytes longer than the seed.
 
-    def open_seed(self, sealed: bytes, account: str) -> Secret:
-        """Decrypt what `seal_seed` made for the same account.
+        Args:
+            seed: what is sealed.
+            place: the account's id, or the authority's pair and kid.
+            parameters: canonical bytes of the account's parameters; None for the
+                authority, whose seeds have none (version 1).
+            random: gives the nonce.
+        """
+        nonce = random(_NONCE_BYTES)
+        ciphertext = self._seeds.encrypt(nonce, seed.reveal(), _aad(place, parameters))
+        version = _VERSION if parameters is None else _SEED_VERSION_BOUND
+        return version + nonce + ciphertext
+
+    def open_seed(
+        self, sealed: bytes, place: str, *, parameters: bytes | None = None
+    ) -> Secret:
+        """Decrypt what `seal_seed` made for the same place and parameters.
 
         Raises:
-            SeedUnreadable: damaged, moved from another account, or by another key.
+            SeedUnreadable: damaged, moved, with other parameters, or by another key.
         """
-        if sealed[:1] != _VERSION:
-            raise SeedUnreadable(account)
+        version = _VERSION if parameters is None else _SEED_VERSION_BOUND
+        if sealed[:1] != version:
+            raise SeedUnreadable(place)
         nonce, ciphertext = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         try:
-            return Secret(self._seeds.decrypt(nonce, ciphertext, _aad(account)))
+            return Secret(
+                self._seeds.decrypt(nonce, ciphertext, _aad(place, parameters))
+            )
         except (InvalidTag, ValueError):
-            raise SeedUnreadable(account) from None
+            raise SeedUnreadable(place) from None
 
     def fingerprint(self, seed: Secret) -> bytes:
         """Return 32 bytes that tell seeds apart and say nothing about them."""
@@ -155,13 +186,40 @@ class StorageKey:
         """Return the 32-byte MAC of an audit event's canonical bytes."""
         return hmac.digest(self._events, canonical_event, "sha256")
 
+    def dummy_seed(self, account: str) -> Secret:
+        """Return the seed that attempts on an unknown account are matched against.
+
+        Always the same for the same name, and known to nobody.
+        """
+        mac = hmac.digest(self._dummies, account.encode("utf-8"), "sha256")
+        return Secret(mac[:_DUMMY_SEED_BYTES])
+
+    def throttle_key(self, account: str) -> bytes:
+        """Return the 32 bytes by which a caller's budget for an account is kept.
+
+        The same form for accounts that exist and those that do not: the table says
+        nothing about which names were tried.
+        """
+        return hmac.digest(self._throttled, account.encode("utf-8"), "sha256")
+
+    def recovery_digest(self, account: str, code: bytes) -> bytes:
+        """Return the 32 bytes that a recovery code of an account rests as."""
+        place = _lp16(account.encode("utf-8"))
+        return hmac.digest(self._recovery, place + code, "sha256")
+
+    def backup_mac(self) -> "hmac.HMAC":
+        """Return a fresh HMAC-SHA-256 over a backup's bytes."""
+        return hmac.new(self._backups, digestmod="sha256")
+
 
 def _lp16(part: bytes) -> bytes:
     return len(part).to_bytes(2, "big") + part
 
 
-def _aad(account: str) -> bytes:
-    return _SEED_AAD + _lp16(account.encode("utf-8"))
+def _aad(place: str, parameters: bytes | None) -> bytes:
+    if parameters is None:
+        return _SEED_AAD + _lp16(place.encode("utf-8"))
+    return _SEED_AAD_BOUND + _lp16(place.encode("utf-8")) + _lp16(parameters)
 
 
 def _signed_bytes(kid: bytes, wrapped: bytes) -> bytes:

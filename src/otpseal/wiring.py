@@ -97,6 +97,7 @@ def open_service(
     settings: Settings,
     *,
     clock: Clock = time.time,
+    monotonic: Clock = time.monotonic,
     policy: throttle.Policy = throttle.DEFAULT_POLICY,
     create: bool = True,
 ) -> Iterator[OpenedService]:
@@ -105,6 +106,7 @@ def open_service(
     Args:
         settings: where they are.
         clock: gives the Unix time.
+        monotonic: seconds that only ever rise, to tell a leap of `clock` by.
         policy: the price of wrong codes.
         create: whether a store and a key are made where there are none; else that
             is an error, most likely a mistyped directory.
@@ -121,8 +123,10 @@ def open_service(
             keys=opened.keys,
             storage_key=opened.storage_key,
             clock=clock,
+            monotonic=monotonic,
             window=settings.window_steps,
             policy=policy,
+            alarm_failures=settings.alarm_failures,
         )
         _adopt_seed_file(settings.data_dir / "seed.txt", service)
         code_log = job = None
@@ -319,7 +323,7 @@ def _adopt_seed_file(path: Path, service: Service) -> None:
             error.strerror,
         )
     else:
-        service.record_seed_file_removed()
+        service.upkeep.record_seed_file_removed()
         _log.warning("%s was imported into the store, overwritten and removed", path)
     finally:
         file.close()

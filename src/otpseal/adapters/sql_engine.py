@@ -22,7 +22,7 @@ from sqlalchemy.pool import QueuePool
 from otpseal.errors import ConfigurationError, StoreUnavailable
 
 #: The Alembic revision that this version of the program reads and writes.
-SCHEMA_REVISION: Final = "0001"
+SCHEMA_REVISION: Final = "0002"
 
 #: How long the store's lock is waited for, in seconds. Shorter than callers wait for
 #: an answer: who is told that the store is unavailable must not be accepted later.

@@ -6,9 +6,9 @@ need integers. The migrations beside this file build the same; a test compares t
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     Double,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -18,6 +18,14 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
+
+
+def _id(length: int = 128) -> String:
+    # Ids are compared and sorted by their bytes on both; PostgreSQL would otherwise
+    # sort by the language of whoever made the database, and skip pages of a list.
+    collated = String(length, collation="C")
+    return String(length).with_variant(collated, "postgresql")
+
 
 storage_keys = Table(
     "storage_keys",
@@ -30,18 +38,60 @@ storage_keys = Table(
 accounts = Table(
     "accounts",
     metadata,
-    Column("id", String(128), primary_key=True),
+    Column("id", _id(), primary_key=True),
     Column("sealed_seed", LargeBinary, nullable=False),
     Column("fingerprint", LargeBinary, nullable=False, unique=True),
+    Column("type", String(4), nullable=False),
     Column("algorithm", String(8), nullable=False),
     Column("digits", Integer, nullable=False),
     Column("period", Integer, nullable=False),
+    Column("window_steps", Integer, nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("label", Text, nullable=False),
     Column("imported_at", Double, nullable=False),
-    Column("disabled", Boolean, nullable=False),
+    Column("status", String(8), nullable=False),
     Column("last_step", BigInteger, nullable=False),
+    Column("drift", Integer, nullable=False),
+    # Of all callers together; what follows is the budget of this machine's own.
+    Column("failures_in_all", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
     Column("wait_until", Double, nullable=False),
     Column("refused", BigInteger, nullable=False),
+)
+
+callers = Table(
+    "callers",
+    metadata,
+    Column("id", _id(32), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("scopes", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=True),
+    Column("revoked_at", Double, nullable=True),
+    Column("strangers", Integer, nullable=False),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("caller", _id(32), primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("account", _id(), nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("wait_until", Double, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    Column("touched_at", Double, nullable=False),
+    # By the minute, and when an account is enabled or deleted; never in a decision.
+    Index("budgets_account", "account"),
+)
+
+recovery_codes = Table(
+    "recovery_codes",
+    metadata,
+    Column("account", _id(), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
 )
 
 audit_events = Table(

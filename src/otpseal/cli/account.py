@@ -57,7 +57,7 @@ def enable(data_dir: DataDir = None, key_file: KeyFile = None) -> None:
     """Enable the account and reset its throttle; spent codes stay spent."""
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     with open_service(settings, create=False) as opened:
-        opened.service.enable()
+        opened.service.accounts.enable()
     typer.echo(f"account {DEFAULT_ACCOUNT} is enabled")
 
 
@@ -66,5 +66,5 @@ def disable(data_dir: DataDir = None, key_file: KeyFile = None) -> None:
     """Refuse every code until the account is enabled again."""
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     with open_service(settings, create=False) as opened:
-        opened.service.disable()
+        opened.service.accounts.disable()
     typer.echo(f"account {DEFAULT_ACCOUNT} is disabled")

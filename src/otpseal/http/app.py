@@ -66,7 +66,7 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         housekeeping = asyncio.create_task(
             keep_house(
-                opened.service.settle,
+                opened.service.upkeep.settle,
                 prune=lambda: opened.audit.prune(settings.audit_retention_days),
             )
         )

@@ -1,0 +1,430 @@
+"""Attempts are decided here: a batch, in one transaction, under the accounts' locks.
+
+`otpseal.verification` has the rules; this module reads what they need and writes what
+they decide. Everything that spends a step or counts a failure comes by this one path:
+codes, first codes, recovery codes and resynchronisation, from the classic API, the v1
+API and the command line alike.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Final
+
+from otpseal import access, throttle, totp, verification
+from otpseal.access import Caller, Scope
+from otpseal.audit import NO_ACCOUNT, Event, Kind
+from otpseal.errors import (
+    CallerExhausted,
+    ClockBehind,
+    OtpsealError,
+    SeedMissing,
+    SeedUnreadable,
+)
+from otpseal.ledger import Ledger
+from otpseal.ports import AccountRow, BudgetRow, Transaction
+from otpseal.secret import Secret
+from otpseal.storage_key import StorageKey
+from otpseal.timekeeper import Timekeeper
+from otpseal.verification import NEVER, Account, Decision, Outcome, Standing, State
+
+#: The account of the classic API: the exercise's single seed.
+DEFAULT_ACCOUNT: Final = "default"
+
+#: A caller's budget for an account is forgotten after that many seconds of silence;
+#: longer than any wait. The same for accounts that exist and those that do not.
+BUDGET_MEMORY_S: Final = 25 * 3600
+
+#: Unknown accounts that a caller may be wrong about; beyond, he is no longer told
+#: why he is refused, whatever account it is about.
+MAX_STRANGERS: Final = 10_000
+
+
+class Purpose(Enum):
+    """What an attempt is for; its value is the scope that it needs."""
+
+    VERIFY = Scope.VERIFY, "code"
+    RECOVER = Scope.VERIFY, "recovery code"
+    CONFIRM = Scope.ACCOUNTS, "first code"
+    RESYNC = Scope.ACCOUNTS, "two codes"
+
+    @property
+    def scope(self) -> Scope:
+        """The scope that a caller needs."""
+        return self.value[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A submitted code, any text, and the account it is meant for.
+
+    Attributes:
+        code: a code, or a recovery code in its canonical form.
+        account: an account's id, well-formed or not.
+        credential: the digest of what the caller presented, see `otpseal.access`;
+            None for this machine's own callers, who are not asked.
+        purpose: what it is for.
+        next_code: the code right after `code`, for RESYNC.
+    """
+
+    code: str = field(repr=False)
+    account: str = DEFAULT_ACCOUNT
+    credential: bytes | None = field(default=None, repr=False)
+    purpose: Purpose = Purpose.VERIFY
+    next_code: str = field(default="", repr=False)
+
+
+@dataclass(slots=True)
+class _Subject:
+    """An account within a batch: what was read, and what became of it."""
+
+    account: Account
+    seed: Secret
+    parameters: totp.Parameters
+    changed: bool = False
+
+
+class Decider:
+    """Decides batches of attempts.
+
+    Args:
+        storage_key: opens seeds.
+        timekeeper: tells whether this process may verify by its clock.
+        window: no account gets a larger window than this, in steps.
+        policy: the price of wrong codes.
+    """
+
+    def __init__(
+        self,
+        storage_key: StorageKey,
+        timekeeper: Timekeeper,
+        *,
+        window: int,
+        policy: throttle.Policy,
+    ) -> None:
+        self.storage_key = storage_key
+        self.timekeeper = timekeeper
+        self.window = window
+        self.policy = policy
+        # Opened, and thrown away, for each unknown account: the same work.
+        self.decoy = storage_key.seal_seed(
+            storage_key.dummy_seed(""), "", parameters=totp.CLASSIC.canonical
+        )
+
+    def decide_batch(
+        self, tx: Transaction, attempts: Sequence[Attempt], now: float
+    ) -> list[Decision | OtpsealError]:
+        """Decide about attempts in order within `tx`, under their accounts' locks.
+
+        An attempt that cannot be decided gets its error in the list: raising here
+        would take back what was counted for the others.
+        """
+        if not self.timekeeper.may_verify(tx, now):
+            ledger = Ledger(tx, self.storage_key)
+            ledger.count(Kind.CLOCK_BEHIND, NO_ACCOUNT, now, len(attempts))
+            return [ClockBehind("Clock behind the store")] * len(attempts)
+        batch = _Batch(self, tx, now)
+        return batch.run(attempts)
+
+    def candidates(
+        self, seed: Secret, parameters: totp.Parameters, state: State, now: float
+    ) -> totp.Candidates:
+        """Return the codes that an account takes at `now`."""
+        return totp.candidates(
+            seed,
+            now,
+            window=min(parameters.window, self.window),
+            parameters=parameters,
+            drift=state.drift,
+            last_step=state.last_step,
+        )
+
+
+class _Batch:
+    """One batch in its transaction."""
+
+    def __init__(self, decider: Decider, tx: Transaction, now: float) -> None:
+        self._decider = decider
+        self._tx = tx
+        self._now = now
+        self._keys: dict[str, bytes] = {}
+        self._subjects: dict[str, _Subject | OtpsealError] = {}
+        self._strangers: dict[str, _Subject] = {}
+        self._budgets: dict[tuple[str, bytes], BudgetRow] = {}
+        self._touched: dict[tuple[str, bytes], BudgetRow] = {}
+        self._new_strangers: dict[str, int] = {}
+        self._recovery: set[tuple[str, bytes]] = set()
+        self._counts: dict[tuple[Kind, str], int] = {}
+        self._events: list[Event] = []
+
+    def run(self, attempts: Sequence[Attempt]) -> list[Decision | OtpsealError]:
+        admitted = self._admit(attempts)
+        self._read(attempts, admitted)
+        results: list[Decision | OtpsealError] = []
+        for attempt, caller in zip(attempts, admitted, strict=True):
+            if isinstance(caller, OtpsealError):
+                results.append(caller)
+            else:
+                results.append(self._decide(attempt, caller))
+        self._write()
+        return results
+
+    # Read.
+
+    def _admit(self, attempts: Sequence[Attempt]) -> list[Caller | OtpsealError | None]:
+        digests = {a.credential for a in attempts if a.credential is not None}
+        known = self._tx.callers(digests) if digests else {}
+        admitted: list[Caller | OtpsealError | None] = []
+        for attempt in attempts:
+            if attempt.credential is None:
+                admitted.append(None)
+                continue
+            caller = known.get(attempt.credential)
+            try:
+                access.admit(caller, attempt.purpose.scope, self._now)
+            except OtpsealError as error:
+                admitted.append(error)
+            else:
+                admitted.append(caller)
+        return admitted
+
+    def _read(
+        self,
+        attempts: Sequence[Attempt],
+        admitted: Sequence[Caller | OtpsealError | None],
+    ) -> None:
+        pairs = set()
+        ids = set()
+        for attempt, caller in zip(attempts, admitted, strict=True):
+            if isinstance(caller, OtpsealError):
+                continue
+            ids.add(attempt.account)
+            if caller is not None:
+                pairs.add((caller.id, self._key(attempt.account)))
+        # Others' accounts are read like one's own: the same work.
+        rows = self._tx.accounts({name for name in ids if is_text(name)})
+        for name in ids:
+            self._subjects[name] = self._subject(name, rows.get(name))
+        if pairs:
+            self._budgets = self._tx.budgets(pairs)
+        recovering = {a.account for a in attempts if a.purpose is Purpose.RECOVER}
+        if recovering:
+            wanted = {name for name in recovering if is_text(name)}
+            self._recovery = self._tx.recovery_digests(wanted)
+
+    def _subject(self, name: str, row: AccountRow | None) -> _Subject | OtpsealError:
+        if row is None:
+            return SeedMissing("Seed not decrypted yet")
+        decider = self._decider
+        try:
+            seed = row.open_seed(decider.storage_key)
+        except SeedUnreadable as error:
+            return error
+        codes = decider.candidates(seed, row.parameters, row.state, self._now)
+        account = Account(row.id, row.state, codes, row.parameters.digits)
+        return _Subject(account, seed, row.parameters)
+
+    def _stranger(self, name: str) -> _Subject:
+        """Return what an unknown account is decided by; nobody has its seed."""
+        found = self._strangers.get(name)
+        if found is not None:
+            return found
+        decider = self._decider
+        storage_key = decider.storage_key
+        parameters = totp.CLASSIC
+        storage_key.open_seed(decider.decoy, "", parameters=parameters.canonical)
+        seed = storage_key.dummy_seed(name if is_text(name) else "")
+        codes = decider.candidates(seed, parameters, State(), self._now)
+        # The empty id is no account's: what is saved for it changes nothing.
+        account = Account("", State(), codes, known=False)
+        subject = self._strangers[name] = _Subject(account, seed, parameters)
+        return subject
+
+    def _key(self, name: str) -> bytes:
+        key = self._keys.get(name)
+        if key is None:
+            # Lone surrogates have no UTF-8; such names share a budget.
+            text = name if is_text(name) else "\0"
+            key = self._keys[name] = self._decider.storage_key.throttle_key(text)
+        return key
+
+    # Decide.
+
+    def _decide(
+        self, attempt: Attempt, caller: Caller | None
+    ) -> Decision | OtpsealError:
+        subject = self._subjects[attempt.account]
+        if caller is None:
+            if isinstance(subject, OtpsealError):
+                return subject
+            return self._apply(subject, self._judge(subject, attempt, None))
+        if isinstance(subject, SeedMissing) or not caller.has(attempt.account):
+            subject = self._stranger(attempt.account)
+        if isinstance(subject, OtpsealError):
+            return subject
+        pair = caller.id, self._key(attempt.account)
+        standing = Standing(caller.id, self._budget(pair))
+        try:
+            decision = self._judge(subject, attempt, standing)
+        except OtpsealError as error:
+            return error
+        return self._settle(subject, decision, caller, pair)
+
+    def _budget(self, pair: tuple[str, bytes]) -> throttle.State:
+        row = self._touched.get(pair) or self._budgets.get(pair)
+        if row is None or row.touched_at + BUDGET_MEMORY_S <= self._now:
+            return throttle.FRESH
+        return row.budget
+
+    def _judge(
+        self, subject: _Subject, attempt: Attempt, standing: Standing | None
+    ) -> Decision:
+        account, now, policy = subject.account, self._now, self._decider.policy
+        if attempt.purpose is Purpose.RECOVER:
+            return self._judge_recovery(subject, attempt, standing)
+        if attempt.purpose is Purpose.CONFIRM:
+            return verification.decide_confirmation(
+                account, attempt.code, now, standing=standing, policy=policy
+            )
+        if attempt.purpose is Purpose.RESYNC:
+            return self._judge_resync(subject, attempt, standing)
+        return verification.decide(
+            account, attempt.code, now, standing=standing, policy=policy
+        )
+
+    def _judge_resync(
+        self, subject: _Subject, attempt: Attempt, standing: Standing | None
+    ) -> Decision:
+        parameters, account = subject.parameters, subject.account
+        wide = totp.resync_candidates(
+            subject.seed,
+            self._now,
+            parameters=parameters,
+            last_step=account.state.last_step,
+        )
+        return verification.decide_resync(
+            replace(account, candidates=wide),
+            (attempt.code, attempt.next_code),
+            self._now,
+            current=parameters.step_at(self._now) if _is_timed(parameters) else None,
+            standing=standing,
+            policy=self._decider.policy,
+        )
+
+    def _judge_recovery(
+        self, subject: _Subject, attempt: Attempt, standing: Standing | None
+    ) -> Decision:
+        parameters, account = subject.parameters, subject.account
+        code = attempt.code.encode("utf-8", "replace")
+        digest = self._decider.storage_key.recovery_digest(account.id, code)
+        burnt = NEVER
+        if _is_timed(parameters):
+            burnt = parameters.step_at(self._now, account.state.drift) + 1
+        decision = verification.decide_recovery(
+            account,
+            (account.id, digest) in self._recovery,
+            self._now,
+            burnt_step=burnt,
+            standing=standing,
+            policy=self._decider.policy,
+        )
+        if decision.outcome is Outcome.ACCEPTED:
+            self._tx.spend_recovery_digest(account.id, digest)
+            self._recovery.discard((account.id, digest))
+        return decision
+
+    def _settle(
+        self,
+        subject: _Subject,
+        decision: Decision,
+        caller: Caller,
+        pair: tuple[str, bytes],
+    ) -> Decision | OtpsealError:
+        """Keep what a caller's attempt cost, and tell as much as may be told."""
+        strangers = caller.strangers + self._new_strangers.get(caller.id, 0)
+        exhausted = strangers >= MAX_STRANGERS
+        known, row = subject.account.known, self._touched.get(pair)
+        is_new = row is None and pair not in self._budgets
+        if not known and is_new and exhausted:
+            self._count(Kind.ATTEMPT_UNKNOWN, NO_ACCOUNT)
+            return CallerExhausted()
+        assert decision.standing is not None
+        budget = decision.standing.budget
+        if budget is not throttle.FRESH or not is_new:
+            name = subject.account.id
+            self._touched[pair] = BudgetRow(*pair, name, budget, self._now)
+            if is_new and not known:
+                new = self._new_strangers
+                new[caller.id] = new.get(caller.id, 0) + 1
+        self._apply(subject, decision)
+        if exhausted and decision.outcome is not Outcome.ACCEPTED:
+            # Told of accounts that exist and not of others, it would tell them apart.
+            return CallerExhausted()
+        return decision
+
+    def _apply(self, subject: _Subject, decision: Decision) -> Decision:
+        account = subject.account
+        if decision.state is not account.state:
+            subject.changed = True
+            spent = decision.state.last_step != account.state.last_step
+            subject.account = replace(account, state=decision.state)
+            if spent and not _is_timed(subject.parameters):
+                # The next attempt of this batch looks ahead from here.
+                subject.account = replace(
+                    subject.account,
+                    candidates=self._decider.candidates(
+                        subject.seed, subject.parameters, decision.state, self._now
+                    ),
+                )
+        if decision.counted is not None:
+            kind = decision.counted if account.known else Kind.ATTEMPT_UNKNOWN
+            self._count(kind, account.id if account.known else NO_ACCOUNT)
+        self._events += decision.events
+        return decision
+
+    def _count(self, kind: Kind, account: str) -> None:
+        self._counts[kind, account] = self._counts.get((kind, account), 0) + 1
+
+    # Write, in this order everywhere: accounts, budgets, counts, callers.
+
+    def _write(self) -> None:
+        tx = self._tx
+        states = dict(_changed(self._subjects.values()))
+        # For unknown accounts the same statement, which finds nothing to change.
+        states |= dict(_changed(self._strangers.values()))
+        if states:
+            tx.save_states(sorted(states.items(), key=lambda item: item[0]))
+        if self._touched:
+            tx.put_budgets([row for _, row in sorted(self._touched.items())])
+        ledger = Ledger(tx, self._decider.storage_key)
+        for (kind, account_id), count in sorted(self._counts.items()):
+            ledger.count(kind, account_id, self._now, count)
+        ledger.record(*self._events)
+        if self._new_strangers:
+            tx.count_strangers(self._new_strangers)
+        self._decider.timekeeper.advance(tx)
+
+
+def _changed(
+    subjects: Iterable[_Subject | OtpsealError],
+) -> Iterable[tuple[str, State]]:
+    for subject in subjects:
+        if isinstance(subject, _Subject) and subject.changed:
+            yield subject.account.id, subject.account.state
+
+
+def _is_timed(parameters: totp.Parameters) -> bool:
+    return parameters.type is totp.OtpType.TOTP
+
+
+def is_text(name: str) -> bool:
+    """Tell whether a store can hold this text.
+
+    What it cannot hold names no account; asked for, it would fail the batch of
+    everybody else.
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name

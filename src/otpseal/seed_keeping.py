@@ -1,0 +1,102 @@
+"""How a seed comes to rest in an account, whichever way it arrived.
+
+One seed has one account: two would each accept a code once. And spent stays spent:
+a seed that was removed and comes back finds its last step again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from otpseal import totp, verification
+from otpseal.ports import AccountRow, Transaction
+from otpseal.secret import Secret
+from otpseal.storage_key import StorageKey
+from otpseal.verification import NEVER, State, Status
+
+
+@dataclass(frozen=True, slots=True)
+class NewSeed:
+    """A seed with all that makes an account of it.
+
+    Attributes:
+        account: the account's id.
+        seed: 16 to 64 bytes; 32 for the classic form.
+        parameters: what turns it into codes.
+        issuer: shown by authenticator apps.
+        label: shown by authenticator apps.
+        status: of the new account.
+        counter: the next counter of a HOTP account.
+    """
+
+    account: str
+    seed: Secret = field(repr=False)
+    parameters: totp.Parameters = totp.CLASSIC
+    issuer: str = ""
+    label: str = ""
+    status: Status = Status.ACTIVE
+    counter: int = 0
+
+    def check(self) -> None:
+        """Tell by returning that this can be an account.
+
+        Raises:
+            ParametersRefused: says what is out of range.
+        """
+        self.parameters.check()
+        totp.check_seed(self.seed)
+        totp.check_counter(self.counter)
+
+
+class SeedKeeper:
+    """Puts seeds into accounts within one transaction."""
+
+    def __init__(self, tx: Transaction, storage_key: StorageKey) -> None:
+        self._tx = tx
+        self._storage_key = storage_key
+
+    def seal(self, new: NewSeed, now: float) -> AccountRow:
+        """Return the row of a new account, that nothing was spent of."""
+        storage_key, parameters = self._storage_key, new.parameters
+        timed = parameters.type is totp.OtpType.TOTP
+        return AccountRow(
+            id=new.account,
+            sealed_seed=storage_key.seal_seed(
+                new.seed, new.account, parameters=parameters.canonical
+            ),
+            fingerprint=storage_key.fingerprint(new.seed),
+            parameters=parameters,
+            imported_at=now,
+            state=State(
+                status=new.status, last_step=NEVER if timed else new.counter - 1
+            ),
+            issuer=new.issuer,
+            label=new.label,
+        )
+
+    def add(self, new: Sequence[NewSeed], now: float) -> None:
+        """Make accounts, none of whose ids or seeds is there yet."""
+        rows = [self.seal(one, now) for one in new]
+        self._tx.add_accounts([self._with_spent(row, now) for row in rows])
+
+    def replace(self, old: AccountRow, seed: Secret, now: float) -> None:
+        """Put another seed in the place of an account's; its throttle stays.
+
+        The old seed's spent steps are remembered for a day.
+        """
+        self.bury(old, now)
+        row = self.seal(
+            NewSeed(old.id, seed, old.parameters, old.issuer, old.label), now
+        )
+        state = replace(old.state, last_step=row.state.last_step, drift=0)
+        self._tx.put_account(self._with_spent(replace(row, state=state), now))
+
+    def bury(self, old: AccountRow, now: float) -> None:
+        """Remember for a day what was spent of a seed that goes."""
+        until = now + verification.TOMBSTONE_S
+        self._tx.bury(old.fingerprint, old.state.last_step, until)
+
+    def _with_spent(self, row: AccountRow, now: float) -> AccountRow:
+        spent = self._tx.buried(row.fingerprint, now)
+        if spent is None or spent <= row.state.last_step:
+            return row
+        return replace(row, state=replace(row.state, last_step=spent))
