@@ -165,15 +165,25 @@ class AccountBook:
             return _existing(tx, caller, account)
 
     def page(
-        self, after: str, limit: int, *, credential: bytes | None = None
+        self,
+        after: str,
+        limit: int,
+        *,
+        prefix: str = "",
+        credential: bytes | None = None,
     ) -> list[AccountRow]:
         """Return the accounts after an id, in the order of their ids' bytes.
 
-        Only the caller's own; needs the scope `accounts`. `limit` is 1 to `MAX_PAGE`.
+        Only those whose ids begin with `prefix`, and only the caller's own; needs the
+        scope `accounts`. `limit` is 1 to `MAX_PAGE`.
         """
         with self._store.transaction(shared=True) as tx:
             caller = enter(tx, credential, Scope.ACCOUNTS, self._clock())
-            prefix = "" if caller is None else caller.prefix
+            fence = "" if caller is None else caller.prefix
+            if fence.startswith(prefix):
+                prefix = fence
+            elif not prefix.startswith(fence):
+                return []
             return tx.accounts_after(after, limit, prefix=prefix)
 
     def current_code(
