@@ -251,7 +251,9 @@ def test_the_throttle_and_the_way_out(seeded: Shell) -> None:
     assert answer["reason"] == "throttled"
     assert 20 <= answer["retry_after"] <= 30
 
-    seeded.sql("UPDATE accounts SET failures = 99, wait_until = 0")
+    seeded.sql(
+        "UPDATE accounts SET failures = 99, failures_in_all = 99, wait_until = 0"
+    )
     assert seeded("verify", wrong).stdout == "not valid: wrong code\n"
     assert told(seeded("verify", code)) == (
         1,

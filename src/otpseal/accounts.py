@@ -137,18 +137,18 @@ class AccountBook:
             if tx.accounts([made.account]):
                 raise AccountExists("There is an account of this id")
             ledger = Ledger(tx, self._storage_key)
-            taken = tx.holder(self._storage_key.fingerprint(made.seed)) is not None
-            if taken:
+            row = None
+            if tx.holder(self._storage_key.fingerprint(made.seed)) is not None:
                 ledger.count(Kind.SEED_REFUSED, made.account, now)
             else:
-                SeedKeeper(tx, self._storage_key).add([made], now)
+                row = SeedKeeper(tx, self._storage_key).add(made, now)
                 kind = made.parameters.type.value
                 detail = {"type": kind, "source": source, **_by(caller)}
                 ledger.record(Event(Kind.ACCOUNT_CREATED, now, made.account, detail))
         # Raised only here: an exception inside would undo the count.
-        if taken:
+        if row is None:
             raise SeedConflict("Another account has this seed")
-        return SeedKeeper(tx, self._storage_key).seal(made, now)
+        return row
 
     # Shown.
 

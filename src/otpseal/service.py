@@ -171,7 +171,7 @@ class Service:
             else:
                 keeper = SeedKeeper(tx, self.storage_key)
                 if row is None:
-                    keeper.add([NewSeed(account, seed)], now)
+                    keeper.add(NewSeed(account, seed), now)
                 else:
                     keeper.replace(row, seed, now)
                 kind = Kind.SEED_IMPORTED if row is None else Kind.SEED_REPLACED
