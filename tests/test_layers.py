@@ -20,8 +20,10 @@ LEDGER = {
     "padding",
     "keypolicy",
     "storage_key",
+    "account_id",
     "ports",
 }
+FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
 USE_CASES = {"service", "authority", "minute"}
 SQL = {"adapters.sql_schema", "adapters.sql_engine", "adapters.sql_store"}
 FILES = {
@@ -46,6 +48,19 @@ ALLOWED: dict[str, set[str]] = {
     "envelope": {*RULES, "padding"},
     "proof": {*RULES, "padding", "keypolicy"},
     "storage_key": {*RULES, "padding"},
+    "account_id": RULES,
+    "formats.row": {*RULES, "account_id"},
+    "formats.content": {*RULES, "formats.row"},
+    **{
+        f"formats.{name}": {*RULES, "formats.row", "formats.content"}
+        for name in FORMATS
+    },
+    "formats": {
+        *RULES,
+        "formats.row",
+        "formats.content",
+        *(f"formats.{name}" for name in FORMATS),
+    },
     # row 2: ports, and what every use case writes through them
     "ports": LEDGER - {"ports"},
     "ledger": LEDGER,
@@ -65,7 +80,19 @@ ALLOWED: dict[str, set[str]] = {
     "": {"errors", "service", "totp", "verification", "config", "wiring"},
     "__main__": {"cli"},
 }
-INSIDE = {*LEDGER, *USE_CASES, "ledger", "committer", "health", "config", "wiring", ""}
+INSIDE = {
+    *LEDGER,
+    *USE_CASES,
+    "formats",
+    "formats.row",
+    "formats.otpauth",
+    "ledger",
+    "committer",
+    "health",
+    "config",
+    "wiring",
+    "",
+}
 
 #: What a door may import beside `INSIDE` and its own package.
 BESIDES: dict[str, set[str]] = {
