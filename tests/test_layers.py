@@ -28,6 +28,7 @@ LEDGER = {
 }
 #: What a service is made of: each may import those before it.
 PARTS = ["timekeeper", "seed_keeping", "decider", "callers", "accounts", "upkeep"]
+FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
 USE_CASES = {"service", "authority", "minute"}
 SQL = {"adapters.sql_schema", "adapters.sql_engine", "adapters.sql_store"}
 FILES = {
@@ -56,6 +57,19 @@ ALLOWED: dict[str, set[str]] = {
     "envelope": {*RULES, "padding"},
     "proof": {*RULES, "padding", "keypolicy"},
     "storage_key": {*RULES, "padding"},
+    "account_id": RULES,
+    "formats.row": {*RULES, "account_id"},
+    "formats.content": {*RULES, "formats.row"},
+    **{
+        f"formats.{name}": {*RULES, "formats.row", "formats.content"}
+        for name in FORMATS
+    },
+    "formats": {
+        *RULES,
+        "formats.row",
+        "formats.content",
+        *(f"formats.{name}" for name in FORMATS),
+    },
     # row 2: ports, and what every use case writes through them
     "ports": LEDGER - {"ports"},
     "ledger": LEDGER,
@@ -90,6 +104,9 @@ INSIDE = {
     *LEDGER,
     *PARTS,
     *USE_CASES,
+    "formats",
+    "formats.row",
+    "formats.otpauth",
     "ledger",
     "committer",
     "health",
