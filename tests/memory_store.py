@@ -152,7 +152,9 @@ class MemoryStore:
         self.committed = Tables()
 
     @contextmanager
-    def transaction(self, *, patience_s: float = 4.0) -> Iterator[MemoryTransaction]:
+    def transaction(
+        self, *, patience_s: float = 4.0, shared: bool = False
+    ) -> Iterator[MemoryTransaction]:
         """See `otpseal.ports.Store`."""
         with self._lock:
             tx = MemoryTransaction(self.committed.copy())

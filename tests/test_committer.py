@@ -64,7 +64,9 @@ class Unlocked(MemoryStore):
     """The mistake: reads and decides in one transaction, writes in another."""
 
     @contextmanager
-    def transaction(self, *, patience_s: float = 4.0) -> Iterator[MemoryTransaction]:
+    def transaction(
+        self, *, patience_s: float = 4.0, shared: bool = False
+    ) -> Iterator[MemoryTransaction]:
         """Open a transaction that holds no lock between reading and writing."""
         tx = MemoryTransaction(self.committed.copy())
         yield tx
@@ -204,7 +206,9 @@ class Watched(MemoryStore):
         self.before_commit: Callable[[], None] = lambda: None
 
     @contextmanager
-    def transaction(self, *, patience_s: float = 4.0) -> Iterator[MemoryTransaction]:
+    def transaction(
+        self, *, patience_s: float = 4.0, shared: bool = False
+    ) -> Iterator[MemoryTransaction]:
         """Open a transaction; fails at its begin or at its commit."""
         if self.fail_at == "begin":
             raise StoreUnavailable("no room")

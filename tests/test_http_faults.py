@@ -346,7 +346,9 @@ class FaultyStore:
         self.transactions = 0
 
     @contextmanager
-    def transaction(self, *, patience_s: float = 4.0) -> Iterator[Transaction]:
+    def transaction(
+        self, *, patience_s: float = 4.0, shared: bool = False
+    ) -> Iterator[Transaction]:
         """See `otpseal.ports.Store`."""
         self.transactions += 1
         self.before()

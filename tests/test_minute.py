@@ -40,7 +40,9 @@ class Brittle(MemoryStore):
     broken = False
 
     @contextmanager
-    def transaction(self, *, patience_s: float = 4.0) -> Iterator[MemoryTransaction]:
+    def transaction(
+        self, *, patience_s: float = 4.0, shared: bool = False
+    ) -> Iterator[MemoryTransaction]:
         """Open a transaction; fails at the commit."""
         with super().transaction() as tx:
             yield tx

@@ -93,11 +93,13 @@ def test_pragmas_are_in_effect(tmp_path: Path) -> None:
         "sqlite+aiosqlite:///x.db",
         "nonsense://canary@host/db",
         "postgresql://user:canary@host:port/db",
-        "postgresql://user:canary@host/db",
+        "postgresql://user:canary@host/",
+        "postgresql+asyncpg://user:canary@host/db",
+        "mysql://user:canary@host/db",
     ],
 )
 def test_a_bad_url_is_refused(url: str) -> None:
-    """What is no SQLite file is refused by the setting's name; passwords stay in."""
+    """Another database is refused by the setting's name; passwords stay in."""
     with pytest.raises(ConfigurationError, match="OTPSEAL_DATABASE_URL") as caught:
         open_engine(url)
 
@@ -170,7 +172,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     """A database of a later version is left alone, and the way out is named."""
     make_sqlite(tmp_path).close()
     with sqlite3.connect(tmp_path / "otpseal.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0002'")
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
     before = (tmp_path / "otpseal.db").read_bytes()
 
