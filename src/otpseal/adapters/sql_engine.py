@@ -181,17 +181,20 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
-    except DBAPIError as error:
-        reason = _reason(error)
-        raise StoreUnavailable(f"the store is unavailable: {reason}") from None
     except SQLAlchemyError as error:
-        raise StoreUnavailable(
-            f"the store is unavailable: {type(error).__name__}"
-        ) from None
+        reason = _reason(error)
+        translation = StoreUnavailable(f"the store is unavailable: {reason}")
+        try:
+            raise translation from None
+        finally:
+            # Not only hidden: the driver's error may quote the values of a row.
+            translation.__context__ = None
 
 
-def _reason(error: DBAPIError) -> str:
+def _reason(error: SQLAlchemyError) -> str:
     """Return what the driver says, as far as it holds no value."""
+    if not isinstance(error, DBAPIError):
+        return type(error).__name__
     orig: Any = error.orig
     diagnosis = getattr(orig, "diag", None)
     if diagnosis is None:

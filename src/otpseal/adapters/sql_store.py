@@ -350,7 +350,11 @@ class SqlStore:
         self._gate = open_gate(
             engine, reads_clock=reads_clock, statement_timeout_s=statement_timeout_s
         )
-        self._gate.migrate()
+        try:
+            self._gate.migrate()
+        except BaseException:
+            self._gate.close()
+            raise
 
     @property
     def directory(self) -> Path | None:
