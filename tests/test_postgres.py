@@ -155,6 +155,7 @@ def test_a_password_is_never_shown(
         SqlStore(engine)
 
     shown = [said_by(no.value), repr(engine), str(engine.url), repr(engine.pool)]
+    assert engine.url.password is None
     settings = Settings(database_url=database.url(password=QUOTED))
     shown += [repr(settings), str(settings), caplog.text, str(vars(engine))]
     assert not [text for text in shown if "canary" in text]
@@ -305,6 +306,10 @@ def test_errors_carry_no_parameters(store: SqlStore) -> None:
         store.transaction() as tx,
     ):
         tx.put_account(account("canary-other", fingerprint=b"canary-print"))
+    with pytest.raises(StoreUnavailable), store.transaction() as tx:  # noqa: PT012
+        with pytest.raises(sa.exc.IntegrityError) as raw:
+            tx.put_account(account("canary-other", fingerprint=b"canary-print"))
+        assert "canary" not in str(raw.value)
     with (
         pytest.raises(StoreUnavailable, match="InvalidTextRepresentation") as malformed,
         store.transaction() as tx,
@@ -613,8 +618,15 @@ def test_a_stopped_holder_is_thrown_out(database: Database) -> None:
     store.close()
 
 
-def test_a_forked_child_is_refused(store: SqlStore) -> None:
+def test_a_forked_child_is_refused(database: Database, store: SqlStore) -> None:
     """After a fork the child gets an error, and its end leaves the parent's alone."""
+    sessions = (
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'otpseal'"
+        " AND datname = current_database() ORDER BY pid"
+    )
+    with store.transaction(shared=True), store.transaction(shared=True):
+        pass  # so that two connections are kept
+    before = database.ask(sessions)
     with store.transaction() as tx:
         tx.set_mark("m", 1)
         child = os.fork()
@@ -623,9 +635,9 @@ def test_a_forked_child_is_refused(store: SqlStore) -> None:
             try:
                 with store.transaction():
                     os._exit(1)
-            except StoreUnavailable:
+            except StoreUnavailable as error:
                 store.close()
-                os._exit(0)
+                os._exit(0 if "fork" in str(error) else 3)
             except BaseException:  # noqa: BLE001 - pytest must not run twice
                 os._exit(2)
         _, status = os.waitpid(child, 0)
@@ -633,6 +645,8 @@ def test_a_forked_child_is_refused(store: SqlStore) -> None:
     assert status == 0
     with store.transaction() as tx:
         assert tx.mark("m") == 1
+    assert len(before) == 2
+    assert before == database.ask(sessions)
 
 
 # The database's clock.

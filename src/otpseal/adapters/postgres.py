@@ -105,8 +105,7 @@ def open_postgres(url: URL, password: Secret | None = None) -> Engine:
     elif password is not None:
         arguments["password"] = _as_text(password)
     engine = create_engine(
-        # Without its password: whoever prints the URL prints none.
-        url.set(drivername="postgresql+psycopg", password=None),
+        _without_password(url),
         poolclass=QueuePool,
         pool_size=_KEPT,
         max_overflow=_MORE,
@@ -118,6 +117,18 @@ def open_postgres(url: URL, password: Secret | None = None) -> Engine:
     )
     event.listen(engine, "connect", _hear_warnings)
     return engine
+
+
+def _without_password(url: URL) -> URL:
+    # So that nobody prints it; `URL.set` would leave it there.
+    return URL.create(
+        "postgresql+psycopg",
+        username=url.username,
+        host=url.host,
+        port=url.port,
+        database=url.database,
+        query=url.query,
+    )
 
 
 def _as_text(password: Secret) -> str:
