@@ -4,14 +4,12 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from conftest import TurnedClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory_store import MemoryStore, MemoryTransaction
-from test_store_contract import STORES
 
 from otpseal import decider, recovery, totp
 from otpseal.access import Scope, token_digest
@@ -38,14 +36,6 @@ SEED = Secret(b"12345678901234567890")
 HOTP = Parameters(type=OtpType.HOTP)
 EVERYTHING = frozenset({Scope.VERIFY, Scope.ACCOUNTS})
 Purpose = decider.Purpose
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """One empty store after another."""
-    made = STORES[request.param](tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

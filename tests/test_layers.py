@@ -30,7 +30,13 @@ LEDGER = {
 PARTS = ["timekeeper", "seed_keeping", "decider", "callers", "accounts", "upkeep"]
 FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
 USE_CASES = {"service", "authority", "minute"}
-SQL = {"adapters.sql_schema", "adapters.sql_engine", "adapters.sql_store"}
+SQL = {
+    "adapters.sql_schema",
+    "adapters.sql_engine",
+    "adapters.sqlite",
+    "adapters.postgres",
+    "adapters.sql_store",
+}
 FILES = {
     "adapters.file_keys",
     "adapters.file_code_log",
@@ -57,7 +63,6 @@ ALLOWED: dict[str, set[str]] = {
     "envelope": {*RULES, "padding"},
     "proof": {*RULES, "padding", "keypolicy"},
     "storage_key": {*RULES, "padding"},
-    "account_id": RULES,
     "formats.row": {*RULES, "account_id"},
     "formats.content": {*RULES, "formats.row"},
     **{
@@ -123,6 +128,8 @@ BESIDES: dict[str, set[str]] = {
     "cli.seed": {"adapters.file_keys"},
     "cli.request": {"adapters.file_keys", "adapters.authority_client"},
     "cli.demo": {"adapters.authority_client"},
+    # Brings up a database before there is a key to open its store by.
+    "cli.db": {"adapters.sql_engine"},
     # The two commands that open the other door.
     "cli.serve": {"http"},
     "cli.authority": {"http", "adapters.file_keys"},

@@ -1,15 +1,13 @@
-"""What every `otpseal.ports.Store` promises of accounts in bulk, callers and budgets."""
+"""What every `otpseal.ports.Store` promises of accounts in bulk and of callers."""
 
 import secrets
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_store_contract import BIG, BYTES, INT, REAL, STORES, account, event, many
+from test_store_contract import BIG, BYTES, INT, REAL, account, event, many
 
 from otpseal import throttle
 from otpseal.access import Caller, Scope
@@ -17,15 +15,6 @@ from otpseal.audit import Kind
 from otpseal.ports import AccountRow, BudgetRow, Store
 from otpseal.totp import OtpType, Parameters
 from otpseal.verification import State
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """One empty store after another."""
-    made = STORES[request.param](tmp_path)
-    yield made
-    made.close()
-
 
 NAMES = st.text("abc/.-", min_size=1, max_size=30)
 BUDGETS = st.builds(

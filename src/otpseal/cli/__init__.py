@@ -12,6 +12,7 @@ from otpseal.cli import (
     audit,
     authority,
     code,
+    db,
     demo,
     keys,
     proof,
@@ -50,6 +51,7 @@ app.command("verify")(code.verify)
 app.add_typer(account.app, name="account")
 app.add_typer(token.app, name="token")
 app.add_typer(audit.app, name="audit")
+app.add_typer(db.app, name="db")
 app.add_typer(proof.app, name="proof")
 app.add_typer(authority.app, name="authority")
 

@@ -65,7 +65,14 @@ def create(
     with open_service(settings, create=False) as opened:
         row, seed = opened.service.accounts.create(new, seed_bytes=seed_bytes)
     uri = key_uri(
-        seed, row.parameters, issuer=row.issuer, label=row.label, counter=new.counter
+        seed,
+        issuer=row.issuer,
+        label=row.label,
+        kind=row.parameters.type.value,
+        algorithm=row.parameters.algorithm,
+        digits=row.parameters.digits,
+        period=row.parameters.period,
+        counter=new.counter,
     )
     if as_json:
         print_json({**described(row), "otpauth_uri": uri})
