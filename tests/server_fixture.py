@@ -47,7 +47,7 @@ OTHER_SEED = Secret(bytes(range(100, 132)))
 JSON_TYPE = {"Content-Type": "application/json"}
 OTPSEAL = (sys.executable, "-m", "otpseal")
 
-_READY = re.compile(r"^otpseal ready on (http://\S+:(\d+))$", re.MULTILINE)
+_READY = re.compile(r"^otpseal ready on (https?://\S+:(\d+))$", re.MULTILINE)
 _READY_WITHIN_S = 30.0
 
 
