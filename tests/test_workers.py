@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import signal
 import sqlite3
 import subprocess
@@ -17,8 +16,10 @@ from server_fixture import (
     OTPSEAL,
     Server,
     at_once,
+    children,
     code_at,
     environment,
+    is_running,
     otpseal,
     sealed_to,
     serving,
@@ -39,26 +40,6 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def children(pid: int) -> set[int]:
-    """Return a process's children, those ended but not reaped among them."""
-    found = set()
-    for status in Path("/proc").glob("[0-9]*/status"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            text = status.read_text("ascii", "replace")
-            if re.search(rf"^PPid:\t{pid}$", text, re.MULTILINE):
-                found.add(int(status.parent.name))
-    return found
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether a process runs: neither gone nor ended and waiting to be reaped."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
-    except OSError:
-        return False
-    return re.search(r"^State:\tZ", text, re.MULTILINE) is None
 
 
 def storage_keys(server: Server) -> tuple[int, int]:
