@@ -24,8 +24,9 @@ from otpseal.adapters.file_keys import RsaKeys
 from otpseal.config import Settings
 from otpseal.errors import ConfigurationError, KeyRefused, KeyUnavailable
 from otpseal.http import server as server_module
+from otpseal.http.handshakes import HANDSHAKE_DEADLINE_S
 from otpseal.http.server import bind, configure
-from otpseal.http.tls import HANDSHAKE_DEADLINE_S, server_context
+from otpseal.http.tls import server_context
 from otpseal.http.wire import PEER_NAMES, Receive, Scope, Send, json_answer
 
 #: Any name that does not resolve, and that clients ask for.

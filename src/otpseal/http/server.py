@@ -14,8 +14,8 @@ from typing import Final
 import uvicorn
 
 from otpseal.errors import ConfigurationError
+from otpseal.http.handshakes import TlsListener
 from otpseal.http.protocol import DeadlineProtocol
-from otpseal.http.tls import GOODBYE_DEADLINE_S, HANDSHAKE_DEADLINE_S
 from otpseal.http.wire import App
 from otpseal.process import raise_descriptor_limit
 
@@ -131,12 +131,11 @@ class _Server(uvicorn.Server):
         )
         loop = asyncio.get_running_loop()
         for sock in sockets:
-            server = await loop.create_server(
-                protocol,
-                sock=sock,
-                backlog=_BACKLOG,
-                ssl=tls,
-                ssl_handshake_timeout=HANDSHAKE_DEADLINE_S if tls else None,
-                ssl_shutdown_timeout=GOODBYE_DEADLINE_S if tls else None,
-            )
-            self.servers.append(server)
+            if tls is None:
+                self.servers.append(
+                    await loop.create_server(protocol, sock=sock, backlog=_BACKLOG)
+                )
+            else:
+                shaking = TlsListener(sock, tls, protocol)
+                shaking.listen()
+                self.servers.append(shaking)  # type: ignore[arg-type] # closed, waited for

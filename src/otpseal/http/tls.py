@@ -12,13 +12,6 @@ from otpseal.config import Settings, read_secret_file
 from otpseal.errors import ConfigurationError, KeyRefused, KeyUnavailable
 from otpseal.secret import Secret
 
-#: From the connection's start to the end of the handshake, in seconds. asyncio's own
-#: is sixty: a few thousand who never finish would stay for a minute.
-HANDSHAKE_DEADLINE_S: Final = 5.0
-
-#: How long a closing connection waits for the client's own goodbye, in seconds.
-GOODBYE_DEADLINE_S: Final = 2.0
-
 #: Kinds of subject alternative names that a client can be known by.
 _KINDS: Final = ("DNS", "URI", "email")
 
