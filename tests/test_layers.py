@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     # row 0: words
     "errors": set(),
     "secret": set(),
+    "process": set(),
     # row 1: rules
     "totp": RULES,
     "throttle": RULES,
@@ -117,6 +118,7 @@ INSIDE = {
     "health",
     "config",
     "wiring",
+    "process",
     "",
 }
 
@@ -130,8 +132,10 @@ BESIDES: dict[str, set[str]] = {
     "cli.demo": {"adapters.authority_client"},
     # Brings up a database before there is a key to open its store by.
     "cli.db": {"adapters.sql_engine"},
+    "http.tls": {"adapters.file_keys"},
     # The two commands that open the other door.
     "cli.serve": {"http"},
+    "cli.workers": {"http"},
     "cli.authority": {"http", "adapters.file_keys"},
 }
 

@@ -242,7 +242,7 @@ class TestTables:
         assert numbers
         for name, meaning in numbers.items():
             assert re.search(
-                r"bytes|steps of 30 s|days|a minute|port|pairs", meaning
+                r"bytes|steps of 30 s|days|a minute|processes|port|pairs", meaning
             ), name
 
     def test_commands(self) -> None:

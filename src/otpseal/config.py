@@ -79,6 +79,23 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port; 0 takes a free one.")
+    workers: int = Field(
+        1, ge=1, le=64, description="Processes that answer requests on this machine."
+    )
+    tls_cert_file: Path | None = Field(
+        None,
+        description="Certificate chain, PEM; with it the service speaks TLS only.",
+    )
+    tls_key_file: Path | None = Field(
+        None, description="The certificate's private key, PEM, mode 0600."
+    )
+    tls_key_passphrase_file: Path | None = Field(
+        None, description="File with the TLS key's passphrase."
+    )
+    tls_client_ca_file: Path | None = Field(
+        None,
+        description="CA certificates, PEM: clients may show a certificate by them.",
+    )
     code_log: Path | None = Field(
         None, description="The one-line-a-minute file; unset: there is none."
     )

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from otpseal import errors
+from otpseal import errors, process
 from otpseal.cli import (
     account,
     audit,
@@ -58,6 +58,7 @@ app.add_typer(authority.app, name="authority")
 
 def main() -> None:
     """Run a command; a deliberate error is one line on stderr and an exit code."""
+    process.forbid_core_dumps()
     logging.basicConfig(
         level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr
     )
@@ -69,4 +70,9 @@ def main() -> None:
         app()
     except errors.OtpsealError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(next(c for kind, c in EXIT_CODES.items() if isinstance(error, kind)))
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: errors.OtpsealError) -> int:
+    """Return what a command ends with after this error."""
+    return next(c for kind, c in EXIT_CODES.items() if isinstance(error, kind))

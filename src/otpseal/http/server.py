@@ -1,8 +1,11 @@
 """Runs an ASGI app on uvicorn with our limits; returns when it was asked to stop."""
 
+import asyncio
+import functools
 import gc
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,8 +14,10 @@ from typing import Final
 import uvicorn
 
 from otpseal.errors import ConfigurationError
+from otpseal.http.handshakes import TlsListener
 from otpseal.http.protocol import DeadlineProtocol
 from otpseal.http.wire import App
+from otpseal.process import raise_descriptor_limit
 
 #: How long in-flight requests may take after SIGTERM, in seconds. Under Docker's
 #: ten, so that a stop is never a kill.
@@ -42,18 +47,27 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def run(app: App, listener: socket.socket, *, on_ready: Callable[[], None]) -> None:
+def run(
+    app: App,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None],
+    tls: ssl.SSLContext | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are answered.
 
-    Calls `on_ready` once the application has started and answers.
+    Calls `on_ready` once the application has started and answers. With `tls` the
+    listener speaks nothing else.
     """
-    server = _Server(configure(app), on_ready)
+    raise_descriptor_limit()
+    server = _Server(configure(app, tls), on_ready)
     # uvicorn listens to signals only once its loop runs, and raises them again when it
     # has shut down. Before that it is told by us; after it, it was obeyed: the caller
     # shall go on, close its store and exit 0.
@@ -61,7 +75,7 @@ def run(app: App, listener: socket.socket, *, on_ready: Callable[[], None]) -> N
         server.run(sockets=[listener])
 
 
-def configure(app: App) -> uvicorn.Config:
+def configure(app: App, tls: ssl.SSLContext | None = None) -> uvicorn.Config:
     """Return how uvicorn is to run `app`."""
     return uvicorn.Config(
         app,
@@ -75,6 +89,7 @@ def configure(app: App) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
 
 
@@ -96,9 +111,31 @@ class _Server(uvicorn.Server):
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
+        # uvicorn starts the application and is given nothing to listen on: it would
+        # leave a TLS handshake its sixty seconds.
+        await super().startup(sockets=[])
+        await self._listen(sockets or [])
         if self.started:
             # What is loaded by now stays: the collector need not walk it each time.
             gc.collect()
             gc.freeze()
             self._on_ready()
+
+    async def _listen(self, sockets: list[socket.socket]) -> None:
+        tls = self.config.ssl
+        protocol = functools.partial(
+            DeadlineProtocol,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            if tls is None:
+                self.servers.append(
+                    await loop.create_server(protocol, sock=sock, backlog=_BACKLOG)
+                )
+            else:
+                shaking = TlsListener(sock, tls, protocol)
+                shaking.listen()
+                self.servers.append(shaking)  # type: ignore[arg-type] # closed, waited for

@@ -29,6 +29,11 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 AT_ONCE: Final = "otpseal.answer_at_once"
 
 
+#: ASGI extension of `otpseal.http.protocol`: the names in the client's certificate, a
+#: tuple of `DNS:...`, `URI:...`, `email:...`. Absent if none was shown and verified.
+PEER_NAMES: Final = "otpseal.peer_names"
+
+
 class Answer:
     """A complete answer, made once and sent as often as needed.
 
