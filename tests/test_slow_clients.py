@@ -1,6 +1,7 @@
 """Thousands of half-open connections: honest clients notice nothing."""
 
 import contextlib
+import os
 import re
 import resource
 import selectors
@@ -17,7 +18,7 @@ import pytest
 import trustme
 from certificates import written
 from repetitions import rounds
-from server_fixture import Server, parse_reply, serving
+from server_fixture import OTPSEAL, Server, parse_reply, serving
 from test_tls import NAME, client_hello
 
 from otpseal.adapters.file_keys import RsaKeys
@@ -70,7 +71,7 @@ class Honest:
         """Ask once, and note what came of it."""
         began = time.monotonic()
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 60) as plain:
+            with socket.create_connection(("127.0.0.1", self.port), 30) as plain:
                 status = parse_reply(self._exchange(plain)).status
         except (OSError, AssertionError) as error:
             self.failures.append(repr(error))
@@ -212,21 +213,68 @@ def test_half_a_request(tmp_path: Path, service_keys: RsaKeys, count: int) -> No
 @pytest.mark.torture
 def test_half_a_handshake(tmp_path: Path, service_keys: RsaKeys, count: int) -> None:
     """Silent, a hello cut short, or one without a second flight: the same."""
-    authority = trustme.CA()
-    identity = written(tmp_path, authority.issue_cert(NAME), "server")
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    files, context = with_tls(tmp_path)
     hello = client_hello()
     kinds = (b"", hello[:100], hello, hello)
-    with serving(
-        tmp_path,
-        service_keys,
-        tls_cert_file=identity.cert_file,
-        tls_key_file=identity.key_file,
-    ) as server:
+    with serving(tmp_path, service_keys, **files) as server:
         assert_harmless(
             server,
             Honest(server.port, context),
             count,
             lambda number: kinds[number % len(kinds)],
         )
+
+
+def with_tls(directory: Path) -> tuple[dict[str, Any], ssl.SSLContext]:
+    """Return settings with a new certificate, and how a client speaks who trusts it."""
+    authority = trustme.CA()
+    identity = written(directory, authority.issue_cert(NAME), "server")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    files = {"tls_cert_file": identity.cert_file, "tls_key_file": identity.key_file}
+    return files, context
+
+
+#: A program that may open no more files than its first argument says.
+FEW_DESCRIPTORS = 'ulimit -S -n "$1"; ulimit -H -n "$1"; shift; exec "$@"'
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_no_descriptor_left(tmp_path: Path, service_keys: RsaKeys, scheme: str) -> None:
+    """More connections than the hard limit has room for: it lives, and does not spin.
+
+    Who comes then is not served. As soon as the others are gone, everyone is again,
+    with no restart.
+    """
+    files, context = with_tls(tmp_path) if scheme == "https" else ({}, None)
+    program = ["sh", "-c", FEW_DESCRIPTORS, "sh", "64", *OTPSEAL]
+    with serving(tmp_path, service_keys, program=program, **files) as server:
+        pid = server.process.pid
+        honest = Honest(server.port, context)
+        with contextlib.ExitStack() as stack:
+            for _ in range(200):
+                stack.enter_context(
+                    socket.create_connection(("127.0.0.1", server.port), timeout=20)
+                )
+            time.sleep(0.5)
+            used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+            began, spent = time.monotonic(), processor_s(pid)
+            time.sleep(2)
+            share = (processor_s(pid) - spent) / (time.monotonic() - began)
+        deadline = time.monotonic() + 60
+        while not honest.answered and time.monotonic() < deadline:
+            honest.ask()
+        honest.failures.clear()
+        for _ in range(10):
+            honest.ask()
+
+        assert 64 == used
+        assert share < 0.5
+        assert [] == honest.failures
+        assert "Traceback" not in server.log()
+
+
+def processor_s(pid: int) -> float:
+    """Return the processor time that a process has used, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -359,6 +359,33 @@ def test_a_handshake_that_stalls_is_ended(tls: Tls) -> None:
     assert took < 30
 
 
+def test_the_oldest_handshake_gives_way(
+    tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When as many have begun as may: to the newest, and none who is silent counts."""
+    monkeypatch.setattr("otpseal.http.handshakes.MAX_HANDSHAKES", 3)
+    with contextlib.ExitStack() as stack:
+        began = time.monotonic()
+        silent = [stack.enter_context(tls.plain()) for _ in range(5)]
+        stalled = []
+        for _ in range(3):
+            stalled.append(stack.enter_context(tls.plain()))
+            stalled[-1].sendall(client_hello()[:100])
+            time.sleep(0.1)
+
+        assert tls.ask(tls.context()).status == 200
+        stalled[0].settimeout(2)  # it was closed before the answer came
+        with contextlib.suppress(ConnectionError):
+            assert stalled[0].recv(1) == b""
+        for connection in (*silent, *stalled):
+            connection.settimeout(0)
+        still_open = [is_open(connection) for connection in (*silent, *stalled[1:])]
+        took = time.monotonic() - began
+
+    if took < HANDSHAKE_DEADLINE_S:  # else the deadline may have ended them
+        assert [True] * 7 == still_open
+
+
 def is_open(connection: socket.socket) -> bool:
     """Tell whether the other side has not closed yet; reads what has arrived."""
     try:

@@ -2,10 +2,10 @@
 
 import asyncio
 import errno
+import functools
 import socket
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 #: From the connection's start to the end of the handshake, in seconds. asyncio's own
@@ -109,11 +109,15 @@ class TlsListener:
         left_s = max(0.1, timer.when() - self._loop.time())
         task = self._loop.create_task(self._shake_hands(connection, left_s))
         self._begun[task] = None
-        task.add_done_callback(lambda ended: self._begun.pop(ended, None))
+        task.add_done_callback(functools.partial(self._ended, connection))
+
+    def _ended(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._begun.pop(task, None)
+        if task.cancelled():  # perhaps before it had its first turn
+            connection.close()
 
     async def _shake_hands(self, connection: socket.socket, within_s: float) -> None:
-        # A refusal is the client's to know: it is not logged, anyone could cause it.
-        with suppress(OSError):
+        try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(
                 self._protocol,
@@ -122,3 +126,6 @@ class TlsListener:
                 ssl_handshake_timeout=within_s,
                 ssl_shutdown_timeout=GOODBYE_DEADLINE_S,
             )
+        except OSError:
+            # A refusal is the client's to know: it is not logged, anyone causes it.
+            connection.close()
