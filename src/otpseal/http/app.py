@@ -26,6 +26,7 @@ from otpseal.config import Access, Settings
 from otpseal.errors import Overloaded, StoreUnavailable
 from otpseal.events import EventReader
 from otpseal.health import HealthCheck
+from otpseal.http.api_page import add_api_page
 from otpseal.http.auth import Gate
 from otpseal.http.classic import ClassicApi
 from otpseal.http.guard import HostGuard
@@ -36,6 +37,7 @@ from otpseal.http.schemas import Health, add_classic_paths
 from otpseal.http.v1 import PREFIX, V1Api
 from otpseal.http.v1_accounts import AccountCalls
 from otpseal.http.v1_events import EventCalls
+from otpseal.http.v1_openapi import add_v1_paths
 from otpseal.http.v1_problems import INTERNAL as V1_INTERNAL
 from otpseal.http.wire import App, Disconnected, Receive, Scope, Send
 from otpseal.wiring import OpenedService
@@ -92,7 +94,7 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
             committer.close()
 
     reason = _cached(_health_check(opened, settings), checks)
-    pages = _create_pages(reason, lifespan)
+    pages = _create_pages(reason, lifespan, settings)
     v1 = None
     if settings.v1:
         v1 = _create_v1(opened, committer, work=work, decryptions=decryptions)
@@ -168,13 +170,16 @@ def _health_check(opened: OpenedService, settings: Settings) -> HealthCheck:
 
 
 def _create_pages(
-    reason: Callable[[], Awaitable[str | None]], lifespan: Callable[[FastAPI], Any]
+    reason: Callable[[], Awaitable[str | None]],
+    lifespan: Callable[[FastAPI], Any],
+    settings: Settings,
 ) -> FastAPI:
     pages = FastAPI(
         title="otpseal",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # its assets come from elsewhere
+        openapi_url="/openapi.json" if settings.api_docs else None,
+        docs_url=None,  # its assets come from elsewhere; ours see `api_page`
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -197,7 +202,9 @@ def _create_pages(
             return _console()
         return _json({"name": "otpseal", "version": __version__, "status": "ok"})
 
-    _document_classic(pages)
+    if settings.api_docs:
+        _document(pages, with_v1=settings.v1)
+        add_api_page(pages)
     return pages
 
 
@@ -237,12 +244,14 @@ def _console() -> HTMLResponse:
     )
 
 
-def _document_classic(pages: FastAPI) -> None:
+def _document(pages: FastAPI, *, with_v1: bool) -> None:
     make = pages.openapi
 
     def openapi() -> dict[str, Any]:
         if pages.openapi_schema is None:
             add_classic_paths(make())
+            if with_v1:
+                add_v1_paths(make())
         return make()
 
     pages.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own recipe
