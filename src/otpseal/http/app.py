@@ -118,6 +118,7 @@ def _create_v1(
         committer=committer,
         work=work,
         paths={**accounts.paths, **events.paths},
+        one=accounts.one,
         verbs=accounts.verbs,
     )
 

@@ -101,6 +101,7 @@ class V1Api:
         committer: decides attempts in batches.
         work: runs what waits for the store, in threads.
         paths: further calls, by path.
+        one: the calls on an account itself, by method.
         verbs: further calls on one account, by what stands behind the colon.
     """
 
@@ -111,6 +112,7 @@ class V1Api:
         committer: Committer,
         work: WorkQueue,
         paths: Routes,
+        one: Mapping[str, Handler],
         verbs: Routes,
     ) -> None:
         self._service = service
@@ -123,6 +125,7 @@ class V1Api:
             "/v1/recover": {"POST": self.recover},
             **paths,
         }
+        self.one = one
         self.verbs: Routes = {
             "confirm": {"POST": self.confirm},
             "resync": {"POST": self.resync},
@@ -159,8 +162,10 @@ class V1Api:
         if calls is None and path.startswith(_ACCOUNTS):
             named = path.removeprefix(_ACCOUNTS)
             account, colon, verb = named.rpartition(":")
-            calls = self.verbs.get(verb) if colon else self.verbs[""]
-            account = account if colon else named
+            if not colon:
+                account, calls = named, self.one
+            else:
+                calls = self.verbs.get(verb)
         if calls is None:
             raise Refused(NOT_FOUND)
         handler = calls.get(method)

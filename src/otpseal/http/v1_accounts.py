@@ -52,8 +52,8 @@ class AccountCalls:
         self.paths: Routes = {
             "/v1/accounts": {"GET": self.list_accounts, "POST": self.create}
         }
+        self.one = {"GET": self.show, "DELETE": self.delete}
         self.verbs: Routes = {
-            "": {"GET": self.show, "DELETE": self.delete},
             "enable": {"POST": self.enable},
             "disable": {"POST": self.disable},
             "replace": {"POST": self.replace},
