@@ -116,6 +116,14 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Host names that browsers may use, separated by commas."
     )
+    v1: bool = Field(
+        True,  # noqa: FBT003 - pydantic's form
+        description="on or off: the v1 API, for callers with tokens.",
+    )
+    api_docs: bool = Field(
+        True,  # noqa: FBT003
+        description="on or off: the interactive page /docs and /openapi.json.",
+    )
     audit_retention_days: int = Field(
         365,
         ge=1,

@@ -24,7 +24,9 @@ from otpseal import __version__
 from otpseal.committer import Committer
 from otpseal.config import Access, Settings
 from otpseal.errors import Overloaded, StoreUnavailable
+from otpseal.events import EventReader
 from otpseal.health import HealthCheck
+from otpseal.http.api_page import add_api_page
 from otpseal.http.auth import Gate
 from otpseal.http.classic import ClassicApi
 from otpseal.http.guard import HostGuard
@@ -32,6 +34,11 @@ from otpseal.http.housekeeping import keep_house
 from otpseal.http.limits import WorkQueue
 from otpseal.http.problems import INTERNAL
 from otpseal.http.schemas import Health, add_classic_paths
+from otpseal.http.v1 import PREFIX, V1Api
+from otpseal.http.v1_accounts import AccountCalls
+from otpseal.http.v1_events import EventCalls
+from otpseal.http.v1_openapi import add_v1_paths
+from otpseal.http.v1_problems import INTERNAL as V1_INTERNAL
 from otpseal.http.wire import App, Disconnected, Receive, Scope, Send
 from otpseal.wiring import OpenedService
 
@@ -40,6 +47,9 @@ HEALTH_CACHED_S: Final = 1.0
 
 #: A store that has not answered by then is out of order, whatever it is waiting for.
 HEALTH_DEADLINE_S: Final = 3.0
+
+#: Calls of the v1 API, other than attempts, that wait for the store; more are 429.
+WAITING_CALLS: Final = 64
 
 _log = logging.getLogger("otpseal.http")
 
@@ -54,6 +64,8 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
     token = settings.classic_token() if access is Access.TOKEN else None
     committer = Committer(opened.service)
     decryptions = WorkQueue()
+    # The store takes one at a time: a second thread is there for what ends in between.
+    work = WorkQueue(at_a_time=2, waiting=WAITING_CALLS)
     checks = WorkQueue(at_a_time=1, waiting=0, deadline_s=HEALTH_DEADLINE_S)
     classic = ClassicApi(
         opened.service,
@@ -77,20 +89,46 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
                 await housekeeping
         finally:
             checks.close()
+            work.close()
             decryptions.close()
             committer.close()
 
     reason = _cached(_health_check(opened, settings), checks)
-    pages = _create_pages(reason, lifespan)
-    front = Front(classic, pages)
+    pages = _create_pages(reason, lifespan, settings)
+    v1 = None
+    if settings.v1:
+        v1 = _create_v1(opened, committer, work=work, decryptions=decryptions)
+    front = Front(classic, v1, pages)
     return HostGuard(front, settings.allowed_hosts) if access is Access.OPEN else front
 
 
-class Front:
-    """Sends each request to the classic API or to FastAPI, and survives both."""
+def _create_v1(
+    opened: OpenedService,
+    committer: Committer,
+    *,
+    work: WorkQueue,
+    decryptions: WorkQueue,
+) -> V1Api:
+    service = opened.service
+    accounts = AccountCalls(service, work=work, decryptions=decryptions)
+    reader = EventReader(opened.store, opened.storage_key, service.clock)
+    events = EventCalls(reader, work=work)
+    return V1Api(
+        service,
+        committer=committer,
+        work=work,
+        paths={**accounts.paths, **events.paths},
+        one=accounts.one,
+        verbs=accounts.verbs,
+    )
 
-    def __init__(self, classic: ClassicApi, pages: App) -> None:
+
+class Front:
+    """Sends each request to the v1 API, the classic API or FastAPI; survives them."""
+
+    def __init__(self, classic: ClassicApi, v1: V1Api | None, pages: App) -> None:
         self._classic = classic
+        self._v1 = v1
         self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,9 +137,13 @@ class Front:
             await self._pages(scope, receive, send)
             return
         path = scope["path"]
+        is_v1 = self._v1 is not None and path.startswith(PREFIX)
         is_classic = path in self._classic.routes
         try:
-            if is_classic:
+            if is_v1:
+                assert self._v1 is not None
+                await self._v1(scope, receive, send)
+            elif is_classic:
                 await self._classic(scope, receive, send, path)
             else:
                 await self._pages(scope, receive, send)
@@ -110,7 +152,9 @@ class Front:
         except Exception as error:  # noqa: BLE001 - the one last resort
             frames = "".join(traceback.format_tb(error.__traceback__))
             _log.error("unexpected %s\n%s", type(error).__name__, frames)
-            if is_classic:  # FastAPI answers by itself before it raises
+            if is_v1:
+                await V1_INTERNAL.answer.send(scope, send)
+            elif is_classic:  # FastAPI answers by itself before it raises
                 await INTERNAL.answer.send(scope, send)
 
 
@@ -127,13 +171,16 @@ def _health_check(opened: OpenedService, settings: Settings) -> HealthCheck:
 
 
 def _create_pages(
-    reason: Callable[[], Awaitable[str | None]], lifespan: Callable[[FastAPI], Any]
+    reason: Callable[[], Awaitable[str | None]],
+    lifespan: Callable[[FastAPI], Any],
+    settings: Settings,
 ) -> FastAPI:
     pages = FastAPI(
         title="otpseal",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # its assets come from elsewhere
+        openapi_url="/openapi.json" if settings.api_docs else None,
+        docs_url=None,  # its assets come from elsewhere; ours see `api_page`
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -156,7 +203,9 @@ def _create_pages(
             return _console()
         return _json({"name": "otpseal", "version": __version__, "status": "ok"})
 
-    _document_classic(pages)
+    if settings.api_docs:
+        _document(pages, with_v1=settings.v1)
+        add_api_page(pages)
     return pages
 
 
@@ -196,12 +245,14 @@ def _console() -> HTMLResponse:
     )
 
 
-def _document_classic(pages: FastAPI) -> None:
+def _document(pages: FastAPI, *, with_v1: bool) -> None:
     make = pages.openapi
 
     def openapi() -> dict[str, Any]:
         if pages.openapi_schema is None:
             add_classic_paths(make())
+            if with_v1:
+                add_v1_paths(make())
         return make()
 
     pages.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own recipe

@@ -8,7 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from otpseal.committer import Committer
-from otpseal.errors import OtpsealError, SeedUnreadable, StoreUnavailable
+from otpseal.errors import (
+    ClockBehind,
+    OtpsealError,
+    SeedUnreadable,
+    StoreUnavailable,
+)
 from otpseal.http.auth import Gate
 from otpseal.http.bridge import Bridge
 from otpseal.http.complaints import Complaints
@@ -84,7 +89,7 @@ class ClassicApi:
         except BadRequest as error:
             await error.refusal.answer.send(scope, send)
         except OtpsealError as error:
-            if isinstance(error, SeedUnreadable | StoreUnavailable):
+            if isinstance(error, ClockBehind | SeedUnreadable | StoreUnavailable):
                 self._complaints.say(path, error)
             await answer_to(error).answer.send(scope, send)
 
