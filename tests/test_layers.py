@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "audit": RULES,
     "keypolicy": RULES,
     "padding": RULES,
+    "redaction": RULES,
     "verification": {*RULES, "totp", "throttle", "audit"},
     "envelope": {*RULES, "padding"},
     "proof": {*RULES, "padding", "keypolicy"},
@@ -60,12 +61,23 @@ ALLOWED: dict[str, set[str]] = {
     "committer": {*LEDGER, "ledger", *USE_CASES},
     "health": {*LEDGER, "ledger", *USE_CASES},
     "config": RULES,
+    "logs": {"redaction"},
     "wiring": {*LEDGER, *USE_CASES, *SQL, *FILES, "ledger", "committer", "config"},
     # the doors' door
     "": {"errors", "service", "totp", "verification", "config", "wiring"},
     "__main__": {"cli"},
 }
-INSIDE = {*LEDGER, *USE_CASES, "ledger", "committer", "health", "config", "wiring", ""}
+INSIDE = {
+    *LEDGER,
+    *USE_CASES,
+    "ledger",
+    "committer",
+    "health",
+    "config",
+    "wiring",
+    "logs",
+    "",
+}
 
 #: What a door may import beside `INSIDE` and its own package.
 BESIDES: dict[str, set[str]] = {

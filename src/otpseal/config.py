@@ -47,6 +47,20 @@ class Access(StrEnum):
     OFF = "off"
 
 
+class LogFormat(StrEnum):
+    """How `otpseal serve` writes its log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class AccessLogging(StrEnum):
+    """Whether each request has a line in the log."""
+
+    OFF = "off"
+    ON = "on"
+
+
 class Settings(BaseSettings):
     """Where everything is and how the service behaves."""
 
@@ -99,6 +113,12 @@ class Settings(BaseSettings):
         ge=1,
         le=36_500,
         description="Audit events older than this are pruned daily, days.",
+    )
+    log_format: LogFormat = Field(
+        LogFormat.TEXT, description="text or json, on stderr of `otpseal serve`."
+    )
+    access_log: AccessLogging = Field(
+        AccessLogging.OFF, description="on: a line in the log for each request."
     )
     authority_max_seeds: int = Field(
         100_000, ge=1, description="Pairs that the authority keeps seeds for, at most."

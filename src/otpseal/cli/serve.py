@@ -1,9 +1,11 @@
 """`otpseal serve`: the service over HTTP."""
 
+import os
+
 import typer
 
 from otpseal.cli.options import DataDir, Host, KeyFile, Port
-from otpseal.config import Access, load_settings
+from otpseal.config import Access, LogFormat, load_settings
 from otpseal.wiring import open_service
 
 
@@ -18,8 +20,13 @@ def serve(
     On the first start with an empty data directory it makes its import key.
     """
     from otpseal.http.app import create_app
+    from otpseal.http.request_id import current_request_id
     from otpseal.http.server import bind, run, url_of
+    from otpseal.logs import log_as_json
 
+    # Before the settings are read: a misspelt one is a line in the log, too.
+    if os.environ.get("OTPSEAL_LOG_FORMAT") == LogFormat.JSON:
+        log_as_json(request_id=current_request_id)
     settings = load_settings(data_dir=data_dir, key_file=key_file, host=host, port=port)
     # What can be refused at once is refused before keys are made.
     if settings.resolved_access() is Access.TOKEN:

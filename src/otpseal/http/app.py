@@ -22,15 +22,17 @@ from starlette.exceptions import HTTPException
 
 from otpseal import __version__
 from otpseal.committer import Committer
-from otpseal.config import Access, Settings
+from otpseal.config import Access, AccessLogging, Settings
 from otpseal.errors import Overloaded, StoreUnavailable
 from otpseal.health import HealthCheck
+from otpseal.http.access_log import AccessLog
 from otpseal.http.auth import Gate
 from otpseal.http.classic import ClassicApi
 from otpseal.http.guard import HostGuard
 from otpseal.http.housekeeping import keep_house
 from otpseal.http.limits import WorkQueue
 from otpseal.http.problems import INTERNAL
+from otpseal.http.request_id import enter, told
 from otpseal.http.schemas import Health, add_classic_paths
 from otpseal.http.wire import App, Disconnected, Receive, Scope, Send
 from otpseal.wiring import OpenedService
@@ -82,8 +84,12 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
 
     reason = _cached(_health_check(opened, settings), checks)
     pages = _create_pages(reason, lifespan)
-    front = Front(classic, pages)
-    return HostGuard(front, settings.allowed_hosts) if access is Access.OPEN else front
+    app: App = Front(classic, pages)
+    if access is Access.OPEN:
+        app = HostGuard(app, settings.allowed_hosts)
+    if settings.access_log is AccessLogging.ON:
+        app = AccessLog(app, classic.routes)
+    return app
 
 
 class Front:
@@ -98,13 +104,14 @@ class Front:
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
             return
+        enter(scope)
         path = scope["path"]
         is_classic = path in self._classic.routes
         try:
             if is_classic:
                 await self._classic(scope, receive, send, path)
             else:
-                await self._pages(scope, receive, send)
+                await self._pages(scope, receive, told(scope, send))
         except Disconnected:
             return
         except Exception as error:  # noqa: BLE001 - the one last resort

@@ -3,13 +3,13 @@
 import contextlib
 import threading
 from collections.abc import Callable
-from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 from otpseal.committer import Answer
 from otpseal.errors import Overloaded
 from otpseal.http.bridge import Bridge
+from otpseal.http.request_id import carried
 
 #: RSA decryptions at a time, and how many more may wait.
 DECRYPTIONS: Final = 2
@@ -57,7 +57,7 @@ class WorkQueue:
             StoreUnavailable: it did not end in time. It may still happen, if it had
                 begun; the caller was not told that it did.
         """
-        return await self._bridge.ask(self._submit, partial(work, *args))
+        return await self._bridge.ask(self._submit, carried(work, *args))
 
     def _submit(self, work: Callable[[], T], answer: Answer[T]) -> None:
         if not self._room.acquire(blocking=False):
