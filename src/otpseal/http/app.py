@@ -19,18 +19,23 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from otpseal import __version__
 from otpseal.committer import Committer
 from otpseal.config import Access, AccessLogging, Settings
 from otpseal.errors import Overloaded, StoreUnavailable
 from otpseal.health import HealthCheck
+from otpseal.http import metrics_page, probes
 from otpseal.http.access_log import AccessLog
 from otpseal.http.auth import Gate
 from otpseal.http.classic import ClassicApi
 from otpseal.http.guard import HostGuard
 from otpseal.http.housekeeping import keep_house
 from otpseal.http.limits import WorkQueue
+from otpseal.http.metrics import Metrics
+from otpseal.http.metrics_page import MetricsPage
+from otpseal.http.probes import Readiness, add_probes
 from otpseal.http.problems import INTERNAL
 from otpseal.http.request_id import enter, told
 from otpseal.http.schemas import Health, add_classic_paths
@@ -46,22 +51,39 @@ HEALTH_DEADLINE_S: Final = 3.0
 _log = logging.getLogger("otpseal.http")
 
 
-def create_app(opened: OpenedService, settings: Settings) -> App:
+def create_app(
+    opened: OpenedService,
+    settings: Settings,
+    *,
+    readiness: Readiness | None = None,
+    metrics: Metrics | None = None,
+) -> App:
     """Return the ASGI application of the service.
+
+    Args:
+        opened: what answers.
+        settings: how.
+        readiness: tells `/readyz` that the service is stopping.
+        metrics: what counts; by default there is none unless a token for `/metrics`
+            is set.
 
     Raises:
         ConfigurationError: access was not chosen, or its token is missing.
     """
     access = settings.resolved_access()
     token = settings.classic_token() if access is Access.TOKEN else None
-    committer = Committer(opened.service)
-    decryptions = WorkQueue()
+    metrics_token = settings.metrics_token()
+    if metrics is None and metrics_token is not None:
+        metrics = metrics_of(opened)
+    committer = Committer(opened.service, metrics)
+    decryptions = WorkQueue(observer=metrics)
     checks = WorkQueue(at_a_time=1, waiting=0, deadline_s=HEALTH_DEADLINE_S)
     classic = ClassicApi(
         opened.service,
         committer=committer,
         decryptions=decryptions,
         gate=Gate(access, token),
+        refused=(lambda _: None) if metrics is None else metrics.refused,
     )
 
     @asynccontextmanager
@@ -84,12 +106,23 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
 
     reason = _cached(_health_check(opened, settings), checks)
     pages = _create_pages(reason, lifespan)
+    add_probes(pages, reason, readiness or Readiness())
+    # On a port of its own alone, unless whoever reaches this one has a token.
+    if metrics is not None and metrics_token is not None:
+        shown = MetricsPage(metrics.page, metrics_token)
+        pages.router.routes.append(Route(metrics_page.PATH, shown))
     app: App = Front(classic, pages)
     if access is Access.OPEN:
         app = HostGuard(app, settings.allowed_hosts)
     if settings.access_log is AccessLogging.ON:
-        app = AccessLog(app, classic.routes)
+        own = (probes.LIVE, probes.READY, metrics_page.PATH)
+        app = AccessLog(app, {*classic.routes, *own})
     return app
+
+
+def metrics_of(opened: OpenedService) -> Metrics:
+    """Return what counts for a service."""
+    return Metrics(clock=opened.service.clock, code_log=opened.code_log)
 
 
 class Front:

@@ -20,8 +20,10 @@ GRACE_S: Final = 5
 _BACKLOG: Final = 2048
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, advice: str = "--host and --port") -> socket.socket:
     """Return a listening socket; `port` 0 takes a free one.
+
+    `advice` names what chooses another address.
 
     Raises:
         ConfigurationError: the address is in use or not ours.
@@ -37,7 +39,7 @@ def bind(host: str, port: int) -> socket.socket:
         reason = error.strerror if isinstance(error, OSError) else None
         raise ConfigurationError(
             f"cannot listen on {host} port {port}: {reason or 'not an address'}. Choose"
-            " another with --host and --port (0 takes a free port)"
+            f" another with {advice} (0 takes a free port)"
         ) from None
     return listener
 
@@ -48,12 +50,19 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(app: App, listener: socket.socket, *, on_ready: Callable[[], None]) -> None:
+def run(
+    app: App,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None],
+    on_stop: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are answered.
 
-    Calls `on_ready` once the application has started and answers.
+    Calls `on_ready` once the application has started and answers, and `on_stop`, in a
+    signal handler, when it is asked to stop.
     """
-    server = _Server(configure(app), on_ready)
+    server = _Server(configure(app), on_ready, on_stop)
     # uvicorn listens to signals only once its loop runs, and raises them again when it
     # has shut down. Before that it is told by us; after it, it was obeyed: the caller
     # shall go on, close its store and exit 0.
@@ -91,9 +100,19 @@ def _handled(
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_ready: Callable[[], None],
+        on_stop: Callable[[], None],
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_stop = on_stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_stop()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
