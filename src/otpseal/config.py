@@ -226,10 +226,18 @@ def load_settings(**overrides: object) -> Settings:
 
 def _warn_of_unknown() -> None:
     # A misspelt OTPSEAL_CLASSIC_ACESS=token would leave the service open in silence.
+    for name in unknown_variables():
+        _log.warning("%s is set, but there is no such setting", name)
+
+
+def unknown_variables() -> list[str]:
+    """Return the names of variables that look like settings and are none."""
     known = {f"OTPSEAL_{name.upper()}" for name in Settings.model_fields} | _ELSEWHERE
-    for name in sorted(os.environ):
-        if name.startswith("OTPSEAL_") and name not in known:
-            _log.warning("%s is set, but there is no such setting", name)
+    return [
+        name
+        for name in sorted(os.environ)
+        if name.startswith("OTPSEAL_") and name not in known
+    ]
 
 
 def is_loopback(host: str) -> bool:

@@ -7,7 +7,18 @@ import sys
 import typer
 
 from otpseal import errors
-from otpseal.cli import account, audit, authority, code, demo, keys, proof, seed, serve
+from otpseal.cli import (
+    account,
+    audit,
+    authority,
+    code,
+    demo,
+    doctor,
+    keys,
+    proof,
+    seed,
+    serve,
+)
 
 #: One table from error to exit code; more special errors first. 0 is success, 1 a
 #: refusal (a wrong code among them), 2 what typer gives for wrong usage.
@@ -32,6 +43,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 app.add_typer(seed.app, name="seed")
 app.command("code")(code.code)
