@@ -47,6 +47,20 @@ class Access(StrEnum):
     OFF = "off"
 
 
+class LogFormat(StrEnum):
+    """How `otpseal serve` writes its log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class AccessLogging(StrEnum):
+    """Whether each request has a line in the log."""
+
+    OFF = "off"
+    ON = "on"
+
+
 class Settings(BaseSettings):
     """Where everything is and how the service behaves."""
 
@@ -136,6 +150,19 @@ class Settings(BaseSettings):
         description="Wrong codes a minute, over all accounts, that raise the alarm if"
         " they are the greater part of all attempts; 0 for never.",
     )
+    log_format: LogFormat = Field(
+        LogFormat.TEXT, description="text or json, on stderr of `otpseal serve`."
+    )
+    access_log: AccessLogging = Field(
+        AccessLogging.OFF, description="on: a line in the log for each request."
+    )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of /metrics alone; 0 takes a free one."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address of that port.")
+    metrics_token_file: Path | None = Field(
+        None, description="File with the bearer token of /metrics, on either port."
+    )
     authority_max_seeds: int = Field(
         100_000, ge=1, description="Pairs that the authority keeps seeds for, at most."
     )
@@ -194,19 +221,17 @@ class Settings(BaseSettings):
                 f" file with a token of at least {MIN_TOKEN_CHARS} characters"
                 " (`openssl rand -base64 48 > token`)"
             )
-        token = read_secret_file(self.classic_token_file, "OTPSEAL_CLASSIC_TOKEN_FILE")
-        if len(token) < MIN_TOKEN_CHARS:
-            raise ConfigurationError(
-                "the token in OTPSEAL_CLASSIC_TOKEN_FILE is shorter than"
-                f" {MIN_TOKEN_CHARS} characters"
-            )
-        if not _TOKEN.fullmatch(token.reveal()):
-            raise ConfigurationError(
-                "the token in OTPSEAL_CLASSIC_TOKEN_FILE holds blanks or other"
-                " characters that no HTTP header carries: use letters, digits and"
-                " -._~+/="
-            )
-        return token
+        return _read_token_file(self.classic_token_file, "OTPSEAL_CLASSIC_TOKEN_FILE")
+
+    def metrics_token(self) -> Secret | None:
+        """The bearer token of /metrics, or None if no file is set.
+
+        Raises:
+            ConfigurationError: its token is too short.
+        """
+        if self.metrics_token_file is None:
+            return None
+        return _read_token_file(self.metrics_token_file, "OTPSEAL_METRICS_TOKEN_FILE")
 
     def resolved_access(self) -> Access:
         """Who may use the classic API.
@@ -245,10 +270,18 @@ def load_settings(**overrides: object) -> Settings:
 
 def _warn_of_unknown() -> None:
     # A misspelt OTPSEAL_CLASSIC_ACESS=token would leave the service open in silence.
+    for name in unknown_variables():
+        _log.warning("%s is set, but there is no such setting", name)
+
+
+def unknown_variables() -> list[str]:
+    """Return the names of variables that look like settings and are none."""
     known = {f"OTPSEAL_{name.upper()}" for name in Settings.model_fields} | _ELSEWHERE
-    for name in sorted(os.environ):
-        if name.startswith("OTPSEAL_") and name not in known:
-            _log.warning("%s is set, but there is no such setting", name)
+    return [
+        name
+        for name in sorted(os.environ)
+        if name.startswith("OTPSEAL_") and name not in known
+    ]
 
 
 def is_loopback(host: str) -> bool:
@@ -259,6 +292,20 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _read_token_file(path: Path, variable: str) -> Secret:
+    token = read_secret_file(path, variable)
+    if len(token) < MIN_TOKEN_CHARS:
+        raise ConfigurationError(
+            f"the token in {variable} is shorter than {MIN_TOKEN_CHARS} characters"
+        )
+    if not _TOKEN.fullmatch(token.reveal()):
+        raise ConfigurationError(
+            f"the token in {variable} holds blanks or other characters that no HTTP"
+            " header carries: use letters, digits and -._~+/="
+        )
+    return token
 
 
 def read_secret_file(path: Path, variable: str) -> Secret:

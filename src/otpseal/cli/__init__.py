@@ -14,6 +14,7 @@ from otpseal.cli import (
     code,
     db,
     demo,
+    doctor,
     keys,
     proof,
     seed,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 app.add_typer(seed.app, name="seed")
 app.command("code")(code.code)

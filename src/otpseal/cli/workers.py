@@ -27,6 +27,7 @@ from typing import Final, Self
 import typer
 
 from otpseal.errors import OtpsealError
+from otpseal.http.metrics import SHARED_DIRECTORY, forget_process
 from otpseal.http.server import GRACE_S
 
 #: From asking a worker to stop to killing it, in seconds: more than requests in
@@ -58,7 +59,7 @@ def worker_environment() -> Iterator[Mapping[str, str]]:
     directory is where prometheus-client gathers the numbers of several processes.
     """
     with tempfile.TemporaryDirectory(prefix="otpseal-workers-") as directory:
-        yield {"PROMETHEUS_MULTIPROC_DIR": directory}
+        yield {SHARED_DIRECTORY: directory}
 
 
 # The worker's side
@@ -117,6 +118,7 @@ class _Worker:
 def supervise(
     options: Sequence[str],
     listener: socket.socket,
+    environment: Mapping[str, str],
     *,
     count: int,
     on_ready: Callable[[], None],
@@ -126,18 +128,16 @@ def supervise(
     Args:
         options: of `otpseal serve`, for each worker.
         listener: bound and listening; closed when the workers are asked to stop.
+        environment: what the workers' environment has besides this process's.
         count: how many workers.
         on_ready: called once, when all of them answer.
 
     Raises:
         typer.Exit: no worker could be started; the reason is on stderr.
     """
-    with (
-        worker_environment() as environment,
-        _Parent(
-            options, listener, environment, count=count, on_ready=on_ready
-        ) as parent,
-    ):
+    with _Parent(
+        options, listener, environment, count=count, on_ready=on_ready
+    ) as parent:
         parent.run()
 
 
@@ -262,6 +262,7 @@ class _Parent:
         except subprocess.TimeoutExpired:
             worker.process.kill()
             code = worker.process.wait()
+        forget_process(worker.process.pid, self._environment[SHARED_DIRECTORY])
         if self._kill_at is not None or self._asked:
             return
         now = time.monotonic()

@@ -19,20 +19,27 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from otpseal import __version__
 from otpseal.committer import Committer
-from otpseal.config import Access, Settings
+from otpseal.config import Access, AccessLogging, Settings
 from otpseal.errors import Overloaded, StoreUnavailable
 from otpseal.events import EventReader
 from otpseal.health import HealthCheck
+from otpseal.http import metrics_page, probes
+from otpseal.http.access_log import AccessLog
 from otpseal.http.api_page import add_api_page
 from otpseal.http.auth import Gate
 from otpseal.http.classic import ClassicApi
 from otpseal.http.guard import HostGuard
 from otpseal.http.housekeeping import keep_house
 from otpseal.http.limits import WorkQueue
+from otpseal.http.metrics import Metrics
+from otpseal.http.metrics_page import MetricsPage
+from otpseal.http.probes import Readiness, add_probes
 from otpseal.http.problems import INTERNAL
+from otpseal.http.request_id import enter, told
 from otpseal.http.schemas import Health, add_classic_paths
 from otpseal.http.v1 import PREFIX, V1Api
 from otpseal.http.v1_accounts import AccountCalls
@@ -54,16 +61,32 @@ WAITING_CALLS: Final = 64
 _log = logging.getLogger("otpseal.http")
 
 
-def create_app(opened: OpenedService, settings: Settings) -> App:
+def create_app(
+    opened: OpenedService,
+    settings: Settings,
+    *,
+    readiness: Readiness | None = None,
+    metrics: Metrics | None = None,
+) -> App:
     """Return the ASGI application of the service.
+
+    Args:
+        opened: what answers.
+        settings: how.
+        readiness: tells `/readyz` that the service is stopping.
+        metrics: what counts; by default there is none unless a token for `/metrics`
+            is set.
 
     Raises:
         ConfigurationError: access was not chosen, or its token is missing.
     """
     access = settings.resolved_access()
     token = settings.classic_token() if access is Access.TOKEN else None
-    committer = Committer(opened.service)
-    decryptions = WorkQueue()
+    metrics_token = settings.metrics_token()
+    if metrics is None and metrics_token is not None:
+        metrics = metrics_of(opened)
+    committer = Committer(opened.service, metrics)
+    decryptions = WorkQueue(observer=metrics)
     # The store takes one at a time: a second thread is there for what ends in between.
     work = WorkQueue(at_a_time=2, waiting=WAITING_CALLS)
     checks = WorkQueue(at_a_time=1, waiting=0, deadline_s=HEALTH_DEADLINE_S)
@@ -72,6 +95,7 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
         committer=committer,
         decryptions=decryptions,
         gate=Gate(access, token),
+        refused=(lambda _: None) if metrics is None else metrics.refused,
     )
 
     @asynccontextmanager
@@ -95,11 +119,26 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
 
     reason = _cached(_health_check(opened, settings), checks)
     pages = _create_pages(reason, lifespan, settings)
+    add_probes(pages, reason, readiness or Readiness())
+    # On a port of its own alone, unless whoever reaches this one has a token.
+    if metrics is not None and metrics_token is not None:
+        shown = MetricsPage(metrics.page, metrics_token)
+        pages.router.routes.append(Route(metrics_page.PATH, shown))
     v1 = None
     if settings.v1:
         v1 = _create_v1(opened, committer, work=work, decryptions=decryptions)
-    front = Front(classic, v1, pages)
-    return HostGuard(front, settings.allowed_hosts) if access is Access.OPEN else front
+    app: App = Front(classic, v1, pages)
+    if access is Access.OPEN:
+        app = HostGuard(app, settings.allowed_hosts)
+    if settings.access_log is AccessLogging.ON:
+        own = (probes.LIVE, probes.READY, metrics_page.PATH)
+        app = AccessLog(app, {*classic.routes, *own})
+    return app
+
+
+def metrics_of(opened: OpenedService) -> Metrics:
+    """Return what counts for a service."""
+    return Metrics(clock=opened.service.clock, code_log=opened.code_log)
 
 
 def _create_v1(
@@ -136,6 +175,7 @@ class Front:
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
             return
+        enter(scope)
         path = scope["path"]
         is_v1 = self._v1 is not None and path.startswith(PREFIX)
         is_classic = path in self._classic.routes
@@ -146,7 +186,7 @@ class Front:
             elif is_classic:
                 await self._classic(scope, receive, send, path)
             else:
-                await self._pages(scope, receive, send)
+                await self._pages(scope, receive, told(scope, send))
         except Disconnected:
             return
         except Exception as error:  # noqa: BLE001 - the one last resort

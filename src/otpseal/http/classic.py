@@ -52,6 +52,7 @@ class ClassicApi:
         committer: decides attempts and reads codes in batches.
         decryptions: bounds the RSA work.
         gate: who may call.
+        refused: is told the code of each error, or the status of the refusal.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class ClassicApi:
         committer: Committer,
         decryptions: WorkQueue,
         gate: Gate,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._service = service
         self._committer = committer
         self._decryptions = decryptions
         self._gate = gate
+        self._refused = refused
         self._bridge = Bridge()
         self._complaints = Complaints()
         #: Path -> method and call.
@@ -87,8 +90,10 @@ class ClassicApi:
                 raise BadRequest(Refusal(405, "Method not allowed", allow))
             await handler(scope, receive, send)
         except BadRequest as error:
+            self._refused(f"http_{error.refusal.status}")
             await error.refusal.answer.send(scope, send)
         except OtpsealError as error:
+            self._refused(error.code)
             if isinstance(error, ClockBehind | SeedUnreadable | StoreUnavailable):
                 self._complaints.say(path, error)
             await answer_to(error).answer.send(scope, send)

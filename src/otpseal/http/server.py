@@ -25,8 +25,10 @@ GRACE_S: Final = 5
 _BACKLOG: Final = 2048
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, advice: str = "--host and --port") -> socket.socket:
     """Return a listening socket; `port` 0 takes a free one.
+
+    `advice` names what chooses another address.
 
     Raises:
         ConfigurationError: the address is in use or not ours.
@@ -42,7 +44,7 @@ def bind(host: str, port: int) -> socket.socket:
         reason = error.strerror if isinstance(error, OSError) else None
         raise ConfigurationError(
             f"cannot listen on {host} port {port}: {reason or 'not an address'}. Choose"
-            " another with --host and --port (0 takes a free port)"
+            f" another with {advice} (0 takes a free port)"
         ) from None
     return listener
 
@@ -59,15 +61,17 @@ def run(
     listener: socket.socket,
     *,
     on_ready: Callable[[], None],
+    on_stop: Callable[[], None] = lambda: None,
     tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are answered.
 
-    Calls `on_ready` once the application has started and answers. With `tls` the
-    listener speaks nothing else.
+    Calls `on_ready` once the application has started and answers, and `on_stop`, in a
+    signal handler, when it is asked to stop. With `tls` the listener speaks nothing
+    else.
     """
     raise_descriptor_limit()
-    server = _Server(configure(app, tls), on_ready)
+    server = _Server(configure(app, tls), on_ready, on_stop)
     # uvicorn listens to signals only once its loop runs, and raises them again when it
     # has shut down. Before that it is told by us; after it, it was obeyed: the caller
     # shall go on, close its store and exit 0.
@@ -106,9 +110,19 @@ def _handled(
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_ready: Callable[[], None],
+        on_stop: Callable[[], None],
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_stop = on_stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_stop()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # uvicorn starts the application and is given nothing to listen on: it would

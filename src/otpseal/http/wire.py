@@ -28,11 +28,6 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 #: ASGI extension of `otpseal.http.protocol`: writes a prepared answer in one piece.
 AT_ONCE: Final = "otpseal.answer_at_once"
 
-#: ASGI extension of `otpseal.http.protocol`: the names in the client's certificate,
-#: which was verified, as a tuple such as `("DNS:client.example",)`.
-PEER_NAMES: Final = "otpseal.peer_names"
-
-
 #: ASGI extension of `otpseal.http.protocol`: the names in the client's certificate, a
 #: tuple of `DNS:...`, `URI:...`, `email:...`. Absent if none was shown and verified.
 PEER_NAMES: Final = "otpseal.peer_names"
