@@ -9,10 +9,10 @@ from typing import Final
 from otpseal import totp
 from otpseal.access import Scope
 from otpseal.account_id import is_account_id, parse_account_id
-from otpseal.accounts import MAX_PAGE, NEW_SEED_BYTES, NewAccount
+from otpseal.accounts import MAX_PAGE, NEW_SEED_BYTES, NewAccount, otpauth_uri
 from otpseal.audit import NO_ACCOUNT
 from otpseal.errors import ParametersRefused
-from otpseal.http.enrolment import otpauth_uri, qr_svg
+from otpseal.http.enrolment import qr_svg
 from otpseal.http.limits import WorkQueue
 from otpseal.http.v1 import Call, Routes
 from otpseal.http.v1_fields import Fields, Query, bad_cursor, closed_cursor
