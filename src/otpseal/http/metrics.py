@@ -19,7 +19,10 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import (
+    MultiProcessCollector,
+    mark_process_dead,
+)
 
 from otpseal import __version__
 from otpseal.committer import MAX_BATCH
@@ -144,6 +147,14 @@ class Metrics:
         if SHARED_DIRECTORY in os.environ:
             return shared_page()
         return generate_latest(self._registry)
+
+
+def forget_worker(pid: int) -> None:
+    """Forget what a worker that has ended said of the present; its counts stay.
+
+    For the parent of several workers, when it has waited for one of them.
+    """
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def shared_page() -> bytes:
