@@ -84,6 +84,7 @@ ALLOWED: dict[str, set[str]] = {
     "ledger": LEDGER,
     # row 3: use cases and adapters
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
+    "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:4]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "service": {*LEDGER, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
