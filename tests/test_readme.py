@@ -427,6 +427,8 @@ def default_of(value: object) -> str:
     """Return a setting's default as the table has it."""
     if value is None:
         return "unset"
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return "empty" if value == () else str(value)
 
 
