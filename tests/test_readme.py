@@ -303,9 +303,9 @@ class TestTables:
         """docs/protocol.md names the labels and tags of the source, and no other."""
         source = "".join(
             (ROOT / "src" / "otpseal" / name).read_text("utf-8")
-            for name in ("storage_key.py", "authority.py")
+            for name in ("storage_key.py", "authority.py", "access.py")
         )
-        pattern = r"[`\"](otpseal [a-z ]+ v1)[`\"]"
+        pattern = r"[`\"](otpseal [a-z ]+ v[12])(?:\\0)?[`\"]"
 
         shown = set(re.findall(pattern, TEXTS["docs/protocol.md"]))
 
@@ -456,6 +456,8 @@ def default_of(value: object) -> str:
     """Return a setting's default as the table has it."""
     if value is None:
         return "unset"
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return "empty" if value == () else str(value)
 
 
