@@ -119,6 +119,11 @@ class SqlTransaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    @property
+    def connection(self) -> Connection:
+        """What this transaction is on, for backups."""
+        return self._connection
+
     def storage_key_record(self) -> bytes | None:
         """See `otpseal.ports.Transaction`."""
         query = select(schema.storage_keys.c.record)
