@@ -12,7 +12,6 @@ RULES = {"secret", "errors"}
 LEDGER = {
     *RULES,
     "access",
-    "account_id",
     "recovery",
     "wallclock",
     "totp",
@@ -24,10 +23,14 @@ LEDGER = {
     "padding",
     "keypolicy",
     "storage_key",
+    "account_id",
     "ports",
 }
+FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
 #: What a service is made of: each may import those before it.
 PARTS = ["timekeeper", "seed_keeping", "decider", "callers", "accounts", "upkeep"]
+#: What administrators do beside it, each by itself.
+DESKS = {"clock_desk", "moving", "export", "backup"}
 USE_CASES = {"service", "authority", "minute"}
 SQL = {"adapters.sql_schema", "adapters.sql_engine", "adapters.sql_store"}
 FILES = {
@@ -47,7 +50,6 @@ ALLOWED: dict[str, set[str]] = {
     "throttle": RULES,
     "audit": RULES,
     "access": RULES,
-    "account_id": RULES,
     "recovery": RULES,
     "wallclock": RULES,
     "keypolicy": RULES,
@@ -56,6 +58,22 @@ ALLOWED: dict[str, set[str]] = {
     "envelope": {*RULES, "padding"},
     "proof": {*RULES, "padding", "keypolicy"},
     "storage_key": {*RULES, "padding"},
+    "backup_format": RULES,
+    "backup_merge": {*RULES, "totp", "verification"},
+    "travel": {*RULES, "totp", "padding", "account_id"},
+    "account_id": RULES,
+    "formats.row": {*RULES, "account_id"},
+    "formats.content": {*RULES, "formats.row"},
+    **{
+        f"formats.{name}": {*RULES, "formats.row", "formats.content"}
+        for name in FORMATS
+    },
+    "formats": {
+        *RULES,
+        "formats.row",
+        "formats.content",
+        *(f"formats.{name}" for name in FORMATS),
+    },
     # row 2: ports, and what every use case writes through them
     "ports": LEDGER - {"ports"},
     "ledger": LEDGER,
@@ -63,7 +81,12 @@ ALLOWED: dict[str, set[str]] = {
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "service": {*LEDGER, "ledger", *PARTS},
+    "clock_desk": {*LEDGER, "ledger", "timekeeper"},
+    "moving": {*LEDGER, "ledger", "seed_keeping", "formats.row", "travel"},
+    "export": {*LEDGER, "ledger", "formats.otpauth", "formats.row", "travel"},
+    "backup": {*LEDGER, "ledger", "timekeeper", "backup_format", "backup_merge"},
     **{name: {*LEDGER, *SQL} - {name} for name in SQL},
+    "adapters.sql_backup": {*LEDGER, *SQL},
     **dict.fromkeys(FILES, LEDGER),
     "adapters": set(),
     "adapters.migrations": set(),
@@ -82,6 +105,17 @@ ALLOWED: dict[str, set[str]] = {
         "committer",
         "config",
     },
+    "wiring_desks": {
+        *LEDGER,
+        *DESKS,
+        *SQL,
+        "adapters.sql_backup",
+        "adapters.file_keys",
+        "config",
+        "service",
+        "timekeeper",
+        "wiring",
+    },
     # the doors' door
     "": {"errors", "service", "totp", "verification", "config", "wiring"},
     "__main__": {"cli"},
@@ -89,7 +123,13 @@ ALLOWED: dict[str, set[str]] = {
 INSIDE = {
     *LEDGER,
     *PARTS,
+    *DESKS,
     *USE_CASES,
+    "formats",
+    "formats.row",
+    "formats.otpauth",
+    "travel",
+    "wiring_desks",
     "ledger",
     "committer",
     "health",

@@ -9,6 +9,8 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── UnsealFailed             a sealed seed did not open; never says why
     ├── SeedMissing              the account has no seed yet
     ├── SeedConflict             another seed is already stored
+    ├── AccountIdRefused         an account id that the rule does not allow
+    ├── FileRefused              a file of accounts that cannot be read at all
     ├── StoreUnavailable         the store cannot be reached, read or written
     │   └── StoreMismatch        key and store do not belong together
     ├── ClockBehind              this machine's clock is behind the store's
@@ -89,6 +91,30 @@ class SeedConflict(OtpsealError):
     code = "seed_conflict"
 
 
+class AccountIdRefused(OtpsealError):
+    """An account id outside the rule of `otpseal.account_id`; it is never mended.
+
+    Takes no argument: ids come from strangers, and their text is not repeated.
+    """
+
+    code = "account_id_refused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "an account id has 1 to 128 characters: parts joined by `/`, each of"
+            " a-z, 0-9 and . _ @ -, beginning with a letter or digit"
+        )
+
+
+class FileRefused(OtpsealError):
+    """A file of accounts is as a whole not readable: format, encryption, size.
+
+    A single bad row is no error but an `otpseal.formats.row.Fault`.
+    """
+
+    code = "file_refused"
+
+
 class StoreUnavailable(OtpsealError):
     """The store cannot be reached, read or written; nothing was decided."""
 
@@ -164,12 +190,6 @@ class CallerExhausted(OtpsealError):
     def __init__(self, retry_after_s: int = 60) -> None:
         super().__init__("Too many unknown accounts")
         self.retry_after_s = retry_after_s
-
-
-class AccountIdRefused(OtpsealError):
-    """x."""
-
-    code = "account_id_refused"
 
 
 class AccountMissing(OtpsealError):
