@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
 from otpseal import backup_format
-from otpseal.audit import Event, Kind
+from otpseal.audit import Detail, Event, Kind
 from otpseal.backup_format import Header, Row
 from otpseal.backup_merge import Known, Merge
 from otpseal.errors import BackupRefused, SeedUnreadable
@@ -159,7 +159,7 @@ class Archivist:
         clock: gives the Unix time.
     """
 
-    def __init__(  # noqa: PLR0913 - a backup touches all of them
+    def __init__(
         self,
         archive: Archive,
         store: Store,
@@ -281,7 +281,10 @@ class Restorer:
                 Event(Kind.ACCOUNT_DISABLED, now, name, {"by": "restore"})
                 for name in merge.counters_unknown
             ]
-            detail = {"taken_at": rfc3339(header.taken_at), "accounts": accounts}
+            detail: Detail = {
+                "taken_at": rfc3339(header.taken_at),
+                "accounts": accounts,
+            }
             event = Event(Kind.BACKUP_RESTORED, now, detail=detail)
             Ledger(place.tx, storage_key).record(event, *disabled)
             mark_ms = place.tx.mark(CLOCK_MARK)

@@ -93,7 +93,9 @@ class SqlPlace:
         values = [dict(row) for row in rows]
         if not values:
             return
-        self._connection.execute(_insert_new(self._connection.dialect.name, table), values)
+        self._connection.execute(
+            _insert_new(self._connection.dialect.name, table), values
+        )
         if table == "audit_events" and self._connection.dialect.name == "postgresql":
             # What was inserted with its number took none from the sequence.
             newest = select(func.max(schema.audit_events.c.id)).scalar_subquery()
@@ -219,5 +221,5 @@ def _rows(connection: Connection, name: str) -> Iterator[Row]:
 
 
 def _insert_new(dialect: str, table: str) -> Any:  # noqa: ANN401 - of either dialect
-    insert = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}[dialect]
+    insert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}[dialect]
     return insert(TABLES[table]).on_conflict_do_nothing()
