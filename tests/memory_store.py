@@ -52,10 +52,11 @@ class MemoryTransaction:
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
+        self.server_time: float | None = None
 
     @property
     def database_time(self) -> float | None:
-        return None
+        return self.server_time
 
     def storage_key_record(self) -> bytes | None:
         return self.tables.storage_key_record

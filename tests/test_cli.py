@@ -104,7 +104,8 @@ def seeded(tmp_path_factory: pytest.TempPathFactory, service_keys: RsaKeys) -> S
 def unspend(shell: Shell) -> str:
     """Make every code unspent and the account fresh; returns a right code."""
     shell.sql(
-        "UPDATE accounts SET last_step = -1, failures = 0, wait_until = 0, disabled = 0"
+        "UPDATE accounts SET last_step = -1, failures = 0, wait_until = 0,"
+        " failures_in_all = 0, status = 'active'"
     )
     return code_at(time.time())
 
@@ -250,7 +251,9 @@ def test_the_throttle_and_the_way_out(seeded: Shell) -> None:
     assert answer["reason"] == "throttled"
     assert 20 <= answer["retry_after"] <= 30
 
-    seeded.sql("UPDATE accounts SET failures = 99, wait_until = 0")
+    seeded.sql(
+        "UPDATE accounts SET failures = 99, failures_in_all = 99, wait_until = 0"
+    )
     assert seeded("verify", wrong).stdout == "not valid: wrong code\n"
     assert told(seeded("verify", code)) == (
         1,
@@ -274,14 +277,22 @@ def test_the_account_is_shown(seeded: Shell) -> None:
     assert RFC3339.fullmatch(shown.pop("imported_at"))
     assert shown == {
         "account": "default",
-        "disabled": False,
+        "type": "totp",
+        "algorithm": "SHA1",
+        "digits": 6,
+        "period": 30,
+        "window": 1,
+        "issuer": "",
+        "label": "",
+        "state": "active",
         "consecutive_failures": 0,
         "last_step": None,
         "last_step_began": None,
+        "drift": 0,
     }
     lines = plain.splitlines()
     assert lines[0] == "account: default"
-    assert "disabled: no" in lines
+    assert "state: active" in lines
     assert "consecutive failures: 0" in lines
 
 
@@ -293,7 +304,7 @@ def test_an_account_is_disabled_and_enabled(seeded: Shell) -> None:
     for _ in range(2):
         disabled = seeded("account", "disable")
         assert told(disabled) == (0, "account default is disabled\n", "")
-    assert json.loads(seeded("account", "show", "--json").stdout)["disabled"] is True
+    assert json.loads(seeded("account", "show", "--json").stdout)["state"] == "disabled"
     enabled = seeded("account", "enable")
     assert told(enabled) == (0, "account default is enabled\n", "")
     assert seeded("verify", code).stdout == "not valid: this code was used already\n"

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import pytest
 from memory_store import MemoryStore, MemoryTransaction
-from test_store_contract import make_sqlite
+from stores import make_sqlite
 
 from otpseal import totp
 from otpseal.committer import MAX_BATCH, MAX_WAITING, Answer, Batcher, Committer
@@ -133,7 +133,7 @@ import sys
 from pathlib import Path
 from typing import TypeVar
 from test_committer import CODE, NOW, service_on
-from test_store_contract import make_sqlite
+from stores import make_sqlite
 
 def clock():
     print("in the transaction")

@@ -32,8 +32,22 @@ _json_values = st.recursive(
     max_leaves=10,
 )
 _keys = st.sampled_from(
-    "type name issuer info secret algo digits period counter otp label account"
-    " tokenType algorithm".split()
+    [
+        "type",
+        "name",
+        "issuer",
+        "info",
+        "secret",
+        "algo",
+        "digits",
+        "period",
+        "counter",
+        "otp",
+        "label",
+        "account",
+        "tokenType",
+        "algorithm",
+    ]
 )
 _rows = st.dictionaries(
     _keys, _json_values | st.dictionaries(_keys, _json_values, max_size=6), max_size=6

@@ -23,7 +23,6 @@ LEDGER = {
     "padding",
     "keypolicy",
     "storage_key",
-    "account_id",
     "ports",
 }
 FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
@@ -32,7 +31,13 @@ PARTS = ["timekeeper", "seed_keeping", "decider", "callers", "accounts", "upkeep
 #: What administrators do beside it, each by itself.
 DESKS = {"clock_desk", "moving", "export", "backup"}
 USE_CASES = {"service", "authority", "minute"}
-SQL = {"adapters.sql_schema", "adapters.sql_engine", "adapters.sql_store"}
+SQL = {
+    "adapters.sql_schema",
+    "adapters.sql_engine",
+    "adapters.sqlite",
+    "adapters.postgres",
+    "adapters.sql_store",
+}
 FILES = {
     "adapters.file_keys",
     "adapters.file_code_log",
@@ -146,6 +151,8 @@ BESIDES: dict[str, set[str]] = {
     "cli.seed": {"adapters.file_keys"},
     "cli.request": {"adapters.file_keys", "adapters.authority_client"},
     "cli.demo": {"adapters.authority_client"},
+    # Brings up a database before there is a key to open its store by.
+    "cli.db": {"adapters.sql_engine"},
     # The two commands that open the other door.
     "cli.serve": {"http"},
     "cli.authority": {"http", "adapters.file_keys"},

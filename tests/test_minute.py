@@ -16,7 +16,7 @@ import pytest
 from conftest import TurnedClock
 from memory_store import MemoryStore, MemoryTransaction
 from small_disk import DISKS
-from test_store_contract import make_sqlite
+from stores import make_sqlite
 
 from otpseal import totp
 from otpseal.adapters.file_code_log import FileCodeLog
@@ -181,7 +181,7 @@ _RUN = """
 import sys
 from pathlib import Path
 from test_minute import make_job
-from test_store_contract import make_sqlite
+from stores import make_sqlite
 
 job = make_job(make_sqlite(Path(sys.argv[1])), Path(sys.argv[2]), lambda: 1.8e9)
 print("ready")

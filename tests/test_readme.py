@@ -241,7 +241,9 @@ class TestTables:
 
         assert numbers
         for name, meaning in numbers.items():
-            assert re.search(r"bytes|steps of 30 s|days|port|pairs", meaning), name
+            assert re.search(
+                r"bytes|steps of 30 s|days|a minute|port|pairs", meaning
+            ), name
 
     def test_commands(self) -> None:
         """The table has every command, and no other."""

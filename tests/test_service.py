@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from memory_store import MemoryStore
 from repetitions import rounds
-from test_store_contract import make_sqlite
+from stores import make_sqlite
 
 from otpseal import Settings, envelope, open_service, throttle, totp
 from otpseal.adapters.file_keys import RsaKeys

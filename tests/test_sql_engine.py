@@ -17,7 +17,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from repetitions import rounds
 from small_disk import DISKS
-from test_store_contract import account, event, make_sqlite
+from stores import make_sqlite
+from test_store_contract import account, event
 
 from otpseal import throttle, totp
 from otpseal.adapters import sql_schema
@@ -93,11 +94,13 @@ def test_pragmas_are_in_effect(tmp_path: Path) -> None:
         "sqlite+aiosqlite:///x.db",
         "nonsense://canary@host/db",
         "postgresql://user:canary@host:port/db",
-        "postgresql://user:canary@host/db",
+        "postgresql://user:canary@host/",
+        "postgresql+asyncpg://user:canary@host/db",
+        "mysql://user:canary@host/db",
     ],
 )
 def test_a_bad_url_is_refused(url: str) -> None:
-    """What is no SQLite file is refused by the setting's name; passwords stay in."""
+    """Another database is refused by the setting's name; passwords stay in."""
     with pytest.raises(ConfigurationError, match="OTPSEAL_DATABASE_URL") as caught:
         open_engine(url)
 
@@ -237,7 +240,7 @@ def test_an_unknown_error_of_the_caller_is_left_alone(tmp_path: Path) -> None:
 _SATURATE = """
 import sys
 from pathlib import Path
-from test_store_contract import make_sqlite
+from stores import make_sqlite
 store = make_sqlite(Path(sys.argv[1]))
 print("ready")
 number = 0
@@ -281,7 +284,7 @@ def test_a_saturating_process_starves_nobody(tmp_path: Path) -> None:
 _ADD = """
 import sys
 from pathlib import Path
-from test_store_contract import make_sqlite
+from stores import make_sqlite
 store = make_sqlite(Path(sys.argv[1]))
 for _ in range(100):
     with store.transaction() as tx:
@@ -467,7 +470,7 @@ from otpseal.adapters.file_keys import RsaKeys
 from otpseal.committer import Committer
 from otpseal.service import Attempt
 from test_sql_engine import SEED, open_seeded
-from test_store_contract import make_sqlite
+from stores import make_sqlite
 
 now = float(sys.argv[2])
 service = open_seeded(make_sqlite(Path(sys.argv[1])), None, lambda: now)

@@ -2,46 +2,20 @@
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from memory_store import MemoryStore
+from stores import make_sqlite
 
 from otpseal import throttle
-from otpseal.adapters.sql_engine import open_engine
-from otpseal.adapters.sql_store import SqlStore
 from otpseal.audit import Kind, Tally
 from otpseal.errors import StoreUnavailable
 from otpseal.ports import AccountRow, EventRow, IssuedSeed, Store
 from otpseal.totp import CLASSIC, OtpType, Parameters
 from otpseal.verification import State, Status
-
-MakeStore = Callable[[Path], Store]
-
-
-def make_sqlite(directory: Path) -> SqlStore:
-    """Make a store on an SQLite file."""
-    return SqlStore(open_engine(f"sqlite:///{directory / 'otpseal.db'}"))
-
-
-#: Every implementation. PostgreSQL takes its place here when it comes.
-STORES: dict[str, MakeStore] = {
-    "memory": lambda _directory: MemoryStore(),
-    "sqlite": make_sqlite,
-}
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """One empty store after another."""
-    made = STORES[request.param](tmp_path)
-    yield made
-    made.close()
-
 
 # The fixture is made once for all examples: each writes under names of its own, or
 # over what was there.

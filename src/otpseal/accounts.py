@@ -137,18 +137,18 @@ class AccountBook:
             if tx.accounts([made.account]):
                 raise AccountExists("There is an account of this id")
             ledger = Ledger(tx, self._storage_key)
-            taken = tx.holder(self._storage_key.fingerprint(made.seed)) is not None
-            if taken:
+            row = None
+            if tx.holder(self._storage_key.fingerprint(made.seed)) is not None:
                 ledger.count(Kind.SEED_REFUSED, made.account, now)
             else:
-                SeedKeeper(tx, self._storage_key).add([made], now)
+                row = SeedKeeper(tx, self._storage_key).add(made, now)
                 kind = made.parameters.type.value
                 detail = {"type": kind, "source": source, **_by(caller)}
                 ledger.record(Event(Kind.ACCOUNT_CREATED, now, made.account, detail))
         # Raised only here: an exception inside would undo the count.
-        if taken:
+        if row is None:
             raise SeedConflict("Another account has this seed")
-        return SeedKeeper(tx, self._storage_key).seal(made, now)
+        return row
 
     # Shown.
 
@@ -165,15 +165,25 @@ class AccountBook:
             return _existing(tx, caller, account)
 
     def page(
-        self, after: str, limit: int, *, credential: bytes | None = None
+        self,
+        after: str,
+        limit: int,
+        *,
+        prefix: str = "",
+        credential: bytes | None = None,
     ) -> list[AccountRow]:
         """Return the accounts after an id, in the order of their ids' bytes.
 
-        Only the caller's own; needs the scope `accounts`. `limit` is 1 to `MAX_PAGE`.
+        Only those whose ids begin with `prefix`, and only the caller's own; needs the
+        scope `accounts`. `limit` is 1 to `MAX_PAGE`.
         """
         with self._store.transaction(shared=True) as tx:
             caller = enter(tx, credential, Scope.ACCOUNTS, self._clock())
-            prefix = "" if caller is None else caller.prefix
+            fence = "" if caller is None else caller.prefix
+            if fence.startswith(prefix):
+                prefix = fence
+            elif not prefix.startswith(fence):
+                return []
             return tx.accounts_after(after, limit, prefix=prefix)
 
     def current_code(

@@ -70,7 +70,12 @@ class Settings(BaseSettings):
         None, description="File with the private key's passphrase."
     )
     database_url: str | None = Field(
-        None, description="Default: sqlite file otpseal.db in the data directory."
+        None,
+        description="Default: sqlite file otpseal.db in the data directory.",
+        repr=False,  # it may hold a password
+    )
+    database_password_file: Path | None = Field(
+        None, description="File with the password of a database URL that has none."
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port; 0 takes a free one.")
@@ -143,6 +148,14 @@ class Settings(BaseSettings):
         return read_secret_file(
             self.key_passphrase_file, "OTPSEAL_KEY_PASSPHRASE_FILE"
         ).reveal()
+
+    def database_password(self) -> Secret | None:
+        """The database's password beside the URL, or None if no file is set."""
+        if self.database_password_file is None:
+            return None
+        return read_secret_file(
+            self.database_password_file, "OTPSEAL_DATABASE_PASSWORD_FILE"
+        )
 
     def classic_token(self) -> Secret:
         """The bearer token of the classic API.

@@ -15,6 +15,7 @@ from otpseal import access, throttle, totp, verification
 from otpseal.access import Caller, Scope
 from otpseal.audit import NO_ACCOUNT, Event, Kind
 from otpseal.errors import (
+    AccountNotPending,
     CallerExhausted,
     ClockBehind,
     OtpsealError,
@@ -204,7 +205,7 @@ class _Batch:
         # Others' accounts are read like one's own: the same work.
         rows = self._tx.accounts({name for name in ids if is_text(name)})
         for name in ids:
-            self._subjects[name] = self._subject(name, rows.get(name))
+            self._subjects[name] = self._subject(rows.get(name))
         if pairs:
             self._budgets = self._tx.budgets(pairs)
         recovering = {a.account for a in attempts if a.purpose is Purpose.RECOVER}
@@ -212,7 +213,7 @@ class _Batch:
             wanted = {name for name in recovering if is_text(name)}
             self._recovery = self._tx.recovery_digests(wanted)
 
-    def _subject(self, name: str, row: AccountRow | None) -> _Subject | OtpsealError:
+    def _subject(self, row: AccountRow | None) -> _Subject | OtpsealError:
         if row is None:
             return SeedMissing("Seed not decrypted yet")
         decider = self._decider
@@ -254,21 +255,21 @@ class _Batch:
         self, attempt: Attempt, caller: Caller | None
     ) -> Decision | OtpsealError:
         subject = self._subjects[attempt.account]
-        if caller is None:
+        try:
+            if caller is None:
+                if isinstance(subject, OtpsealError):
+                    return subject
+                return self._apply(subject, self._judge(subject, attempt, None))
+            if isinstance(subject, SeedMissing) or not caller.has(attempt.account):
+                subject = self._stranger(attempt.account)
             if isinstance(subject, OtpsealError):
                 return subject
-            return self._apply(subject, self._judge(subject, attempt, None))
-        if isinstance(subject, SeedMissing) or not caller.has(attempt.account):
-            subject = self._stranger(attempt.account)
-        if isinstance(subject, OtpsealError):
-            return subject
-        pair = caller.id, self._key(attempt.account)
-        standing = Standing(caller.id, self._budget(pair))
-        try:
+            pair = caller.id, self._key(attempt.account)
+            standing = Standing(caller.id, self._budget(pair))
             decision = self._judge(subject, attempt, standing)
-        except OtpsealError as error:
+            return self._settle(subject, decision, caller, pair)
+        except AccountNotPending as error:
             return error
-        return self._settle(subject, decision, caller, pair)
 
     def _budget(self, pair: tuple[str, bytes]) -> throttle.State:
         row = self._touched.get(pair) or self._budgets.get(pair)

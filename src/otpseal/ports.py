@@ -290,12 +290,17 @@ class Store(Protocol):
     """Durable state, shared by threads and processes."""
 
     def transaction(
-        self, *, patience_s: float = ...
+        self, *, patience_s: float = ..., shared: bool = False
     ) -> AbstractContextManager[Transaction]:
-        """Open a transaction under the store's write lock.
+        """Open a transaction under the store's lock.
 
-        Waits for the lock at most `patience_s` seconds; by default less than callers
-        wait for their answers.
+        By default it is exclusive: no other transaction of any process or replica on
+        this store runs meanwhile. Shared ones may run beside one another, where the
+        database can do that: they read, or change only rows that they have locked,
+        in the order of ids.
+
+        Waits for the lock, and for each row's, at most `patience_s` seconds; by
+        default less than callers wait for their answers.
 
         Raises:
             StoreUnavailable: at the start, in between or at the commit; then

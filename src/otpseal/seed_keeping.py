@@ -4,7 +4,6 @@ One seed has one account: two would each accept a code once. And spent stays spe
 a seed that was removed and comes back finds its last step again.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from otpseal import totp, verification
@@ -73,10 +72,11 @@ class SeedKeeper:
             label=new.label,
         )
 
-    def add(self, new: Sequence[NewSeed], now: float) -> None:
-        """Make accounts, none of whose ids or seeds is there yet."""
-        rows = [self.seal(one, now) for one in new]
-        self._tx.add_accounts([self._with_spent(row, now) for row in rows])
+    def add(self, new: NewSeed, now: float) -> AccountRow:
+        """Make an account, neither whose id nor whose seed is there yet."""
+        row = self._with_spent(self.seal(new, now), now)
+        self._tx.add_accounts([row])
+        return row
 
     def replace(self, old: AccountRow, seed: Secret, now: float) -> None:
         """Put another seed in the place of an account's; its throttle stays.

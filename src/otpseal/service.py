@@ -171,7 +171,7 @@ class Service:
             else:
                 keeper = SeedKeeper(tx, self.storage_key)
                 if row is None:
-                    keeper.add([NewSeed(account, seed)], now)
+                    keeper.add(NewSeed(account, seed), now)
                 else:
                     keeper.replace(row, seed, now)
                 kind = Kind.SEED_IMPORTED if row is None else Kind.SEED_REPLACED
@@ -232,13 +232,18 @@ class Service:
     # An attempt is decided.
 
     def verify(self, code: str, account: str = DEFAULT_ACCOUNT) -> Decision:
-        """Decide about one attempt of this machine's own callers, durably.
+        """Decide about a code of this machine's own callers; raises as `decide`."""
+        return self.decide(Attempt(code, account))
+
+    def decide(self, attempt: Attempt) -> Decision:
+        """Decide about one attempt, durably.
 
         Raises:
-            SeedMissing, SeedUnreadable: there is nothing to decide by.
+            SeedMissing, SeedUnreadable, AccountNotPending: there is nothing to decide.
+            Unauthenticated, Forbidden, CallerExhausted: to callers with a credential.
             ClockBehind, StoreUnavailable: nothing was decided.
         """
-        (result,) = self.verify_batch([Attempt(code, account)])
+        (result,) = self.verify_batch([attempt])
         if isinstance(result, OtpsealError):
             raise result
         return result

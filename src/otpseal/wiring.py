@@ -57,14 +57,14 @@ class Opened:
 
     Attributes:
         store: durable state.
-        directory: where the store writes.
+        directory: where the store writes, if that is on this machine.
         keys: the private key's side.
         storage_key: what protects the store's seeds.
         audit: lists and prunes the audit log.
     """
 
     store: Store
-    directory: Path
+    directory: Path | None
     keys: Keys
     storage_key: StorageKey
     audit: AuditLog
@@ -188,7 +188,7 @@ def _open(
     settings: Settings, key_name: str, clock: Clock, new_key_bits: int | None
 ) -> Iterator[Opened]:
     if new_key_bits is None:
-        _expect_store(settings)
+        expect_store(settings)
     _make_data_dir(settings.data_dir)
     key_path = settings.key_path(key_name)
     passphrase = settings.key_passphrase()
@@ -214,7 +214,11 @@ def _open(
         write_key_pair(key, key_path, passphrase)
         return RsaKeys(key)
 
-    store = SqlStore(open_engine(settings.resolved_database_url))
+    store = SqlStore(
+        open_engine(
+            settings.resolved_database_url, password=settings.database_password()
+        )
+    )
     try:
         loaded, storage_key = _unlock(
             store,
@@ -230,7 +234,12 @@ def _open(
         store.close()
 
 
-def _expect_store(settings: Settings) -> None:
+def expect_store(settings: Settings) -> None:
+    """Refuse a directory without a store, most likely a mistyped one.
+
+    Raises:
+        ConfigurationError: there is none, or it belongs to another user.
+    """
     try:
         is_there = bool(settings.database_url) or settings.sqlite_path.exists()
     except OSError as error:

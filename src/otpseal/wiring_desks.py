@@ -17,6 +17,9 @@ from otpseal.errors import ConfigurationError
 from otpseal.ports import Clock
 from otpseal.wiring import SERVICE_KEY_NAME, Opened
 
+#: How long PostgreSQL lets one statement of a restore take, or waits for the next.
+RESTORE_TIMEOUT_S = 3600.0
+
 LAYOUT = Layout(sql_backup.SCHEMA, sql_backup.COLUMNS)
 
 
@@ -52,7 +55,12 @@ def make_restorer(settings: Settings, *, clock: Clock = time.time) -> Restorer:
                 f"OTPSEAL_DATA_DIR: {settings.data_dir} cannot be made:"
                 f" {error.strerror}"
             ) from None
-        store = SqlStore(open_engine(settings.resolved_database_url))
+        store = SqlStore(
+            open_engine(
+                settings.resolved_database_url, password=settings.database_password()
+            ),
+            statement_timeout_s=RESTORE_TIMEOUT_S,
+        )
         try:
             yield sql_backup.SqlArchive(store)
         finally:

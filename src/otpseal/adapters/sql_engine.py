@@ -1,25 +1,18 @@
-"""Engines: how a database is opened, locked and brought up to the schema.
+"""What every database shares: the choice by URL, the schema, the gate, the errors.
 
-SQLite runs with a rollback journal and full synchronisation, not WAL: up to 3.51.2 a
-WAL database that several processes open can be corrupted (the WAL-reset bug). Every
-SQLite transaction is a writer and takes a file lock first: SQLite's own busy waiting
-starves a second process beside a saturated one (ADR 3).
+`otpseal.adapters.sqlite` and `otpseal.adapters.postgres` are the databases.
 """
 
-import fcntl
-import os
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 
 from otpseal.errors import ConfigurationError, StoreUnavailable
+from otpseal.secret import Secret
 
 #: The Alembic revision that this version of the program reads and writes.
 SCHEMA_REVISION: Final = "0002"
@@ -31,217 +24,117 @@ PATIENCE_S: Final = 4.0
 #: As long as that at the start, when another process may be making the first key.
 OPENING_PATIENCE_S: Final = 300.0
 
-_RETRY_S: Final = 0.001
-_DRIVERS: Final = ("sqlite", "sqlite+pysqlite")
-_PRAGMAS: Final = (
-    # A journal that keeps its blocks costs less to sync than one that grows each time,
-    # and its room is there when the disk is full.
-    "PRAGMA journal_mode = PERSIST",
-    "PRAGMA journal_size_limit = 1048576",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA busy_timeout = 5000",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA trusted_schema = OFF",
+#: How long the database lets one statement take, or waits for the next one of an open
+#: transaction, in seconds; a transaction with more patience has that.
+STATEMENT_TIMEOUT_S: Final = 10.0
+
+#: SQLSTATE classes of which the primary message names tables, constraints, users and
+#: states, but no value. Class 22, for one, repeats the value that it does not like.
+_SPEAKING_CLASSES: Final = frozenset(
+    {"08", "23", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX"}
 )
 
 
-def open_engine(url: str) -> Engine:
+class Gate(Protocol):
+    """Lets transactions into one database."""
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the database writes, if that is on this machine."""
+
+    def migrate(self) -> str | None:
+        """Bring the database up to `SCHEMA_REVISION`; nothing to do is cheap.
+
+        Returns:
+            the revision that was found, None in an empty database.
+
+        Raises:
+            StoreUnavailable: it cannot be read or written, or was made by a newer
+                version of the program.
+        """
+
+    def opened(
+        self, *, patience_s: float, shared: bool
+    ) -> AbstractContextManager[tuple[Connection, float | None]]:
+        """Open a transaction, as `otpseal.ports.Store.transaction` says.
+
+        Gives the connection, and the database's time in Unix seconds, read when the
+        lock was held, or None if it has no clock of its own.
+
+        Raises:
+            StoreUnavailable: it was not let in, or this process was forked.
+            SQLAlchemyError: the database's; for `translated`.
+        """
+
+    def close(self) -> None:
+        """Release connections and files."""
+
+
+def open_engine(url: str, *, password: Secret | None = None) -> Engine:
     """Return an engine for `url`.
+
+    Args:
+        url: of an SQLite file, or of a PostgreSQL database.
+        password: for a PostgreSQL URL that has none.
 
     Raises:
         ConfigurationError: not a URL, or not a database that is supported.
     """
+    # Each loaded by whom it serves: psycopg costs 0.1 s. They import this module, too.
+    from otpseal.adapters.postgres import open_postgres  # noqa: PLC0415
+    from otpseal.adapters.sqlite import open_sqlite  # noqa: PLC0415
+
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise ConfigurationError(
             "OTPSEAL_DATABASE_URL is not a database URL such as"
-            " sqlite:////var/lib/otpseal/otpseal.db"
+            " sqlite:////var/lib/otpseal/otpseal.db or"
+            " postgresql+psycopg://otpseal@localhost/otpseal"
         ) from None
-    database = parsed.database or ":memory:"
-    if (
-        parsed.drivername not in _DRIVERS
-        or parsed.query
-        # Neither is a file that several processes and connections can share.
-        or database.startswith((":memory:", "file:"))
-    ):
-        raise ConfigurationError(
-            "OTPSEAL_DATABASE_URL must name an SQLite file, such as"
-            " sqlite:////var/lib/otpseal/otpseal.db"
-        )
-    engine = create_engine(
-        parsed,
-        poolclass=QueuePool,
-        connect_args={"check_same_thread": False, "isolation_level": None},
-        hide_parameters=True,  # seeds and codes must not stand in an error's text
+    scheme = parsed.drivername.partition("+")[0]
+    if scheme == "postgresql":
+        return open_postgres(parsed, password)
+    if scheme == "sqlite":
+        return open_sqlite(parsed)
+    raise ConfigurationError(
+        "OTPSEAL_DATABASE_URL must begin with sqlite:/// (a file) or"
+        " postgresql+psycopg:// (a PostgreSQL database)"
     )
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_immediate)
-    return engine
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - DBAPI
-    cursor = connection.cursor()
-    for pragma in _PRAGMAS:
-        cursor.execute(pragma)
-    cursor.close()
+def open_gate(
+    engine: Engine,
+    *,
+    reads_clock: bool = True,
+    statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+) -> Gate:
+    """Return the gate to an engine's database; see `SqlStore` for the arguments."""
+    from otpseal.adapters.postgres import PostgresGate  # noqa: PLC0415 - as above
+    from otpseal.adapters.sqlite import SqliteGate  # noqa: PLC0415
+
+    if engine.dialect.name == "sqlite":
+        return SqliteGate(engine)
+    return PostgresGate(
+        engine, reads_clock=reads_clock, statement_timeout_s=statement_timeout_s
+    )
 
 
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def opened_before_fork() -> StoreUnavailable:
+    """Return the error of a store that came over a fork."""
+    return StoreUnavailable(
+        "this store was opened before a fork: open it in each process"
+    )
 
 
-class WriteLock:
-    """An exclusive lock between all threads and processes that use one database.
-
-    Two files: who waits for `path` holds the turn meanwhile, so that whoever just let
-    the lock go, and wants it again at once, comes after him.
-
-    Args:
-        path: the lock file; the turn is `store.turn` beside it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._threads = threading.Lock()
-        self._fds: tuple[int, int] | None = None
-        self._pid = os.getpid()
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether this process made it, not one that it was forked from."""
-        return os.getpid() == self._pid
-
-    @contextmanager
-    def held(self, patience_s: float) -> Iterator[None]:
-        """Hold the lock; waits for it at most `patience_s` seconds.
-
-        Raises:
-            StoreUnavailable: others held it for that long, the lock file cannot be
-                opened or locked, or this process was forked after it was.
-        """
-        if not self.is_ours:
-            # A forked child shares the parent's lock (flock belongs to the open
-            # file) and must not touch its database connections.
-            raise StoreUnavailable(
-                "this store was opened before a fork: open it in each process"
-            )
-        due = time.monotonic() + patience_s
-        if not self._threads.acquire(timeout=patience_s):
-            raise self._busy(patience_s)
-        try:
-            turn, lock = self._open()
-            self._wait_for(turn, due, patience_s)
-            try:
-                self._wait_for(lock, due, patience_s)
-            finally:
-                fcntl.flock(turn, fcntl.LOCK_UN)
-            try:
-                yield
-            finally:
-                fcntl.flock(lock, fcntl.LOCK_UN)
-        finally:
-            self._threads.release()
-
-    def _wait_for(self, fd: int, due: float, patience_s: float) -> None:
-        while not self._lock(fd):
-            if time.monotonic() >= due:
-                raise self._busy(patience_s)
-            time.sleep(_RETRY_S)
-
-    def _lock(self, fd: int) -> bool:
-        # Not the blocking call: a stopped process that holds the lock must not hold
-        # everybody else's requests, and their end, for as long as it likes.
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            raise StoreUnavailable(
-                f"the lock file {self._path} cannot be locked: {error.strerror}"
-            ) from None
-        return True
-
-    def _busy(self, patience_s: float) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"another process has held {self._path} for {patience_s:g} s: is one of"
-            " otpseal's processes stopped?"
-        )
-
-    def _open(self) -> tuple[int, int]:
-        # Opened once and kept: an open per transaction costs more than the lock.
-        if self._fds is None:
-            lock = self._open_file(self._path)
-            try:
-                turn = self._open_file(self._path.with_name("store.turn"))
-            except StoreUnavailable:
-                os.close(lock)
-                raise
-            self._fds = (turn, lock)
-        return self._fds
-
-    @staticmethod
-    def _open_file(path: Path) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        try:
-            return os.open(path, flags, 0o600)
-        except OSError as error:
-            raise StoreUnavailable(
-                f"the lock file {path} cannot be opened: {error.strerror}. Check the"
-                " directory's owner and mode"
-            ) from None
-
-    def close(self) -> None:
-        """Close the lock files."""
-        if not self.is_ours:
-            return  # a thread of the parent may have held it: it would never open
-        with self._threads:
-            for fd in self._fds or ():
-                os.close(fd)
-            self._fds = None
-
-
-def write_lock(engine: Engine) -> WriteLock:
-    """Return the lock that goes with an engine's database file."""
-    database = Path(str(engine.url.database))
-    return WriteLock(database.with_name("store.lock"))
-
-
-def expect_database(engine: Engine) -> None:
-    """Check that the database file is there: SQLite would make a new, empty one.
+def current_revision(gate: Gate) -> str | None:
+    """Return the schema's revision in the database, None if it is empty.
 
     Raises:
-        StoreUnavailable: it is gone.
+        StoreUnavailable: it cannot be read.
     """
-    path = Path(str(engine.url.database))
-    if not path.exists():
-        raise StoreUnavailable(f"the database {path} is gone: put it back")
-
-
-def migrate(engine: Engine, lock: WriteLock) -> None:
-    """Bring the database up to `SCHEMA_REVISION`; nothing to do is cheap.
-
-    Raises:
-        StoreUnavailable: it cannot be read or written, or was made by a newer
-            version of the program.
-    """
-    with translated(), lock.held(OPENING_PATIENCE_S):
-        _make_private_file(Path(str(engine.url.database)))
-        with engine.begin() as connection:
-            _upgrade_from(_revision(connection), connection)
-
-
-def _make_private_file(path: Path) -> None:
-    # SQLite itself would make it readable by everyone, as the umask has it.
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        os.close(os.open(path, flags, 0o600))
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise StoreUnavailable(
-            f"the database {path} cannot be made: {error.strerror}"
-        ) from None
+    with translated(), gate.opened(patience_s=PATIENCE_S, shared=True) as (opened, _):
+        return _revision(opened)
 
 
 def _revision(connection: Connection) -> str | None:
@@ -251,9 +144,15 @@ def _revision(connection: Connection) -> str | None:
     return found.scalar_one_or_none()
 
 
-def _upgrade_from(current: str | None, connection: Connection) -> None:
+def upgrade_schema(connection: Connection) -> str | None:
+    """Bring the schema up to `SCHEMA_REVISION`; returns the revision before.
+
+    Raises:
+        StoreUnavailable: made by a newer version of the program.
+    """
+    current = _revision(connection)
     if current == SCHEMA_REVISION:
-        return
+        return current
     if current is not None and current > SCHEMA_REVISION:
         raise StoreUnavailable(
             f"the database has schema {current}, this program knows"
@@ -270,6 +169,7 @@ def _upgrade_from(current: str | None, connection: Connection) -> None:
     )
     config.attributes["connection"] = connection
     command.upgrade(config, SCHEMA_REVISION)
+    return current
 
 
 @contextmanager
@@ -281,11 +181,29 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
-    except DBAPIError as error:
-        # The driver's text names no values, but for the content of a damaged column.
-        reason = str(error.orig).partition(" with text ")[0]
-        raise StoreUnavailable(f"the store is unavailable: {reason}") from None
     except SQLAlchemyError as error:
-        raise StoreUnavailable(
-            f"the store is unavailable: {type(error).__name__}"
-        ) from None
+        reason = _reason(error)
+        translation = StoreUnavailable(f"the store is unavailable: {reason}")
+        try:
+            raise translation from None
+        finally:
+            # Not only hidden: the driver's error may quote the values of a row.
+            translation.__context__ = None
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """Return what the driver says, as far as it holds no value."""
+    if not isinstance(error, DBAPIError):
+        return type(error).__name__
+    orig: Any = error.orig
+    diagnosis = getattr(orig, "diag", None)
+    if diagnosis is None:
+        # SQLite's text names no values, but for the content of a damaged column.
+        return str(orig).partition(" with text ")[0]
+    # psycopg's own text goes on with DETAIL, which holds keys and whole rows.
+    if (diagnosis.sqlstate or "")[:2] in _SPEAKING_CLASSES:
+        return str(diagnosis.message_primary)
+    if diagnosis.sqlstate is None and isinstance(error, OperationalError):
+        # Of the connection: host, port, user, and what the server answered.
+        return str(orig).partition("\n")[0]
+    return type(orig).__name__

@@ -24,18 +24,15 @@ from sqlalchemy import (
 )
 from sqlalchemy import update as sql_update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
 
 from otpseal import throttle
 from otpseal.access import Caller, Scope
 from otpseal.adapters import sql_schema as schema
 from otpseal.adapters.sql_engine import (
     PATIENCE_S,
-    WriteLock,
-    expect_database,
-    migrate,
+    STATEMENT_TIMEOUT_S,
+    open_gate,
     translated,
-    write_lock,
 )
 from otpseal.audit import Kind, Tally
 from otpseal.errors import StoreUnavailable
@@ -114,10 +111,16 @@ def _append_statement(size: int) -> TextClause:
 class SqlTransaction:
     """`otpseal.ports.Transaction` on one connection."""
 
-    database_time: float | None = None
-
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, database_time: float | None = None
+    ) -> None:
         self._connection = connection
+        self._database_time = database_time
+
+    @property
+    def database_time(self) -> float | None:
+        """The database's Unix time when the lock was got; None if it has no clock."""
+        return self._database_time
 
     @property
     def connection(self) -> Connection:
@@ -409,7 +412,7 @@ class SqlTransaction:
             .where(c.id > after, c.kind.in_(list(kinds)))
             .group_by(c.kind)
         )
-        return newest or 0, {kind: count for kind, count in counted}
+        return newest or 0, {row[0]: row[1] for row in counted}
 
     def prune_events(self, before_ms: int) -> int:
         """See `otpseal.ports.Transaction`."""
@@ -669,42 +672,51 @@ def _damaged(table: str) -> StoreUnavailable:
 
 
 class SqlStore:
-    """`otpseal.ports.Store` on a database."""
+    """`otpseal.ports.Store` on a database.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._lock: WriteLock = write_lock(engine)
-        # One is enough: the lock lets one transaction at a time into the database.
-        self._connection: Connection | None = None
-        migrate(engine, self._lock)
+    Args:
+        engine: from `otpseal.adapters.sql_engine.open_engine`.
+        reads_clock: whether each transaction reads the database's clock, if it has
+            one; costs no round trip.
+        statement_timeout_s: how long PostgreSQL lets one statement take; more for
+            whom a whole table is read.
+
+    Raises:
+        StoreUnavailable: it cannot be brought up to this program's schema.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        reads_clock: bool = True,
+        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+    ) -> None:
+        self._gate = open_gate(
+            engine, reads_clock=reads_clock, statement_timeout_s=statement_timeout_s
+        )
+        try:
+            self._gate.migrate()
+        except BaseException:
+            self._gate.close()
+            raise
 
     @property
-    def directory(self) -> Path:
-        """Where the database writes."""
-        return Path(str(self._engine.url.database)).parent
+    def directory(self) -> Path | None:
+        """Where the database writes; None if that is not on this machine."""
+        return self._gate.directory
 
     @contextmanager
     def transaction(
         self, *, patience_s: float = PATIENCE_S, shared: bool = False
     ) -> Iterator[SqlTransaction]:
         """See `otpseal.ports.Store`."""
-        with translated(), self._lock.held(patience_s):
-            if self._connection is None:
-                expect_database(self._engine)
-                self._connection = self._engine.connect()
-            try:
-                with self._connection.begin():
-                    yield SqlTransaction(self._connection)
-            except SQLAlchemyError:
-                # Whatever state it is in now, the next transaction starts afresh.
-                self._connection.invalidate()
-                self._connection = None
-                raise
+        with (
+            translated(),
+            self._gate.opened(patience_s=patience_s, shared=shared) as (opened, at),
+        ):
+            yield SqlTransaction(opened, at)
 
     def close(self) -> None:
         """See `otpseal.ports.Store`."""
-        # Closing connections that came over a fork could undo the parent's work.
-        if self._connection is not None and self._lock.is_ours:
-            self._connection.close()
-        self._engine.dispose(close=self._lock.is_ours)
-        self._lock.close()
+        self._gate.close()

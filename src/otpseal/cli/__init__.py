@@ -7,7 +7,19 @@ import sys
 import typer
 
 from otpseal import errors
-from otpseal.cli import account, audit, authority, code, demo, keys, proof, seed, serve
+from otpseal.cli import (
+    account,
+    audit,
+    authority,
+    code,
+    db,
+    demo,
+    keys,
+    proof,
+    seed,
+    serve,
+    token,
+)
 
 #: One table from error to exit code; more special errors first. 0 is success, 1 a
 #: refusal (a wrong code among them), 2 what typer gives for wrong usage.
@@ -37,7 +49,9 @@ app.add_typer(seed.app, name="seed")
 app.command("code")(code.code)
 app.command("verify")(code.verify)
 app.add_typer(account.app, name="account")
+app.add_typer(token.app, name="token")
 app.add_typer(audit.app, name="audit")
+app.add_typer(db.app, name="db")
 app.add_typer(proof.app, name="proof")
 app.add_typer(authority.app, name="authority")
 

@@ -25,6 +25,8 @@ Port = Annotated[
     int | None,
     typer.Option("--port", help="Port; 0 takes a free one. [OTPSEAL_PORT]"),
 ]
+AccountId = Annotated[str, typer.Argument(metavar="[ID]", help="Which account.")]
+OfAccount = Annotated[str, typer.Option("--account", help="Which account.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
+from otpseal.account_id import parse_account_id
 from otpseal.adapters.file_keys import key_exists
-from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
+from otpseal.cli.options import AsJson, DataDir, KeyFile, OfAccount, print_json
 from otpseal.cli.request import request
 from otpseal.config import load_settings
 from otpseal.envelope import MAX_SEALED_SEED_CHARS
 from otpseal.errors import ConfigurationError, SeedConflict
-from otpseal.service import Imported
+from otpseal.service import DEFAULT_ACCOUNT, Imported
 from otpseal.wiring import SERVICE_KEY_NAME, open_service
 
 app = typer.Typer(
@@ -37,13 +38,14 @@ _TOLD = {
 @app.command("import")
 def import_(
     file: SealedFile,
+    account: OfAccount = DEFAULT_ACCOUNT,
     data_dir: DataDir = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Open a sealed seed and keep it; a different stored seed is not overwritten."""
     try:
-        _import(file, data_dir, key_file, as_json=as_json, replace=False)
+        _import(file, account, data_dir, key_file, as_json=as_json, replace=False)
     except SeedConflict:
         raise SeedConflict(
             "a different seed is already stored: if this one is to take its place,"
@@ -54,6 +56,7 @@ def import_(
 @app.command()
 def replace(
     file: SealedFile,
+    account: OfAccount = DEFAULT_ACCOUNT,
     data_dir: DataDir = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
@@ -62,23 +65,27 @@ def replace(
 
     The account's throttle and state stay as they are; spent steps stay spent.
     """
-    _import(file, data_dir, key_file, as_json=as_json, replace=True)
+    _import(file, account, data_dir, key_file, as_json=as_json, replace=True)
 
 
 def _import(
     file: str,
+    account: str,
     data_dir: Path | None,
     key_file: Path | None,
     *,
     as_json: bool,
     replace: bool,
 ) -> None:
+    parse_account_id(account)
     sealed = _read(file)
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     # A new key could open no seed that was sealed before it was made.
     has_key = key_exists(settings.key_path(SERVICE_KEY_NAME))
     with open_service(settings, create=has_key) as opened:
-        done = opened.service.import_sealed(sealed, replace_existing=replace)
+        done = opened.service.import_sealed(
+            sealed, account=account, replace_existing=replace
+        )
     if as_json:
         print_json({"status": "ok", "import": done.name.lower()})
     else:

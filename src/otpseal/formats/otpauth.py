@@ -17,11 +17,9 @@ from urllib.parse import quote, unquote
 from otpseal.errors import FileRefused
 from otpseal.formats.content import text_of
 from otpseal.formats.row import (
-    Algorithm,
     Entry,
     Fault,
     RowError,
-    Type,
     make_entry,
     parse_number,
     split_label,
@@ -66,8 +64,8 @@ def key_uri(
     *,
     issuer: str,
     label: str,
-    kind: Type = "totp",
-    algorithm: Algorithm = "SHA1",
+    kind: str = "totp",
+    algorithm: str = "SHA1",
     digits: int = 6,
     period: int = 30,
     counter: int = 0,

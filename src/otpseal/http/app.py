@@ -115,7 +115,7 @@ class Front:
 
 
 def _health_check(opened: OpenedService, settings: Settings) -> HealthCheck:
-    directories = [opened.directory]
+    directories = [] if opened.directory is None else [opened.directory]
     if settings.code_log is not None:
         directories.append(settings.code_log.parent)
     return HealthCheck(

@@ -14,9 +14,8 @@ def _id(length: int = 128) -> sa.String:
 
 def upgrade() -> None:
     # A new table and a copy: the same on both databases, and nothing half changed.
-    op.rename_table("accounts", "accounts_0001")
     op.create_table(
-        "accounts",
+        "accounts_0002",
         sa.Column("id", _id(), primary_key=True),
         sa.Column("sealed_seed", sa.LargeBinary, nullable=False),
         sa.Column("fingerprint", sa.LargeBinary, nullable=False, unique=True),
@@ -37,12 +36,13 @@ def upgrade() -> None:
         sa.Column("refused", sa.BigInteger, nullable=False),
     )
     op.execute(
-        "INSERT INTO accounts SELECT id, sealed_seed, fingerprint, 'totp', algorithm,"
-        " digits, period, 1, '', '', imported_at,"
+        "INSERT INTO accounts_0002 SELECT id, sealed_seed, fingerprint, 'totp',"
+        " algorithm, digits, period, 1, '', '', imported_at,"
         " CASE WHEN disabled THEN 'disabled' ELSE 'active' END, last_step, 0, failures,"
-        " failures, wait_until, refused FROM accounts_0001"
+        " failures, wait_until, refused FROM accounts"
     )
-    op.drop_table("accounts_0001")
+    op.drop_table("accounts")
+    op.rename_table("accounts_0002", "accounts")
     op.create_table(
         "callers",
         sa.Column("id", _id(32), primary_key=True),
