@@ -12,6 +12,7 @@ RULES = {"secret", "errors"}
 LEDGER = {
     *RULES,
     "access",
+    "account_id",
     "recovery",
     "wallclock",
     "totp",
@@ -132,6 +133,7 @@ INSIDE = {
     *USE_CASES,
     "formats",
     "formats.row",
+    "formats.content",
     "formats.otpauth",
     "travel",
     "wiring_desks",
@@ -149,6 +151,7 @@ BESIDES: dict[str, set[str]] = {
     "cli.keys": {"adapters.file_keys"},
     "cli.proof": {"adapters.file_keys"},
     "cli.seed": {"adapters.file_keys"},
+    "cli.moving": {"adapters.file_keys"},
     "cli.request": {"adapters.file_keys", "adapters.authority_client"},
     "cli.demo": {"adapters.authority_client"},
     # Brings up a database before there is a key to open its store by.

@@ -14,6 +14,8 @@ from otpseal.adapters.sql_store import SqlStore
 from otpseal.backup import Archivist, Layout, Restorer
 from otpseal.config import Settings
 from otpseal.errors import ConfigurationError
+from otpseal.export import Exporter
+from otpseal.moving import Mover
 from otpseal.ports import Clock
 from otpseal.wiring import SERVICE_KEY_NAME, Opened
 
@@ -34,6 +36,16 @@ def make_archivist(opened: Opened, *, clock: Clock = time.time) -> Archivist:
         layout=LAYOUT,
         clock=clock,
     )
+
+
+def make_mover(opened: Opened, *, clock: Clock = time.time) -> Mover:
+    """Return what makes accounts of what files bring."""
+    return Mover(opened.store, opened.storage_key, clock)
+
+
+def make_exporter(opened: Opened, *, clock: Clock = time.time) -> Exporter:
+    """Return what writes accounts out."""
+    return Exporter(opened.store, opened.storage_key, clock)
 
 
 def make_restorer(settings: Settings, *, clock: Clock = time.time) -> Restorer:
