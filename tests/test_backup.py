@@ -71,11 +71,14 @@ def shop(make_store: MakeStore, service_keys: RsaKeys, clock: TurnedClock) -> Sh
 
 
 @pytest.fixture
-def disk_shop(tmp_path: Path, service_keys: RsaKeys, clock: TurnedClock) -> Shop:
+def disk_shop(
+    tmp_path: Path, service_keys: RsaKeys, clock: TurnedClock
+) -> Iterator[Shop]:
     """The same on SQLite only."""
     made = Shop.opened(make_sqlite(tmp_path), service_keys, clock)
     made.fill()
-    return made
+    yield made
+    made.store.close()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Accepting this machine's time: audited, and no spent step comes back."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def shop(
     tmp_path: Path,
     service_keys: RsaKeys,
     clock: TurnedClock,
-) -> Shop:
+) -> Iterator[Shop]:
     """A store with something in it."""
     if request.param == "sqlite":
         store = make_sqlite(tmp_path)
@@ -30,7 +31,8 @@ def shop(
         store = request.getfixturevalue("database").open_store(reads_clock=False)
     made = Shop.opened(store, service_keys, clock)
     made.fill()
-    return made
+    yield made
+    store.close()
 
 
 def accept(shop: Shop) -> clock_desk.Accepted:

@@ -21,6 +21,14 @@ from otpseal.wiring import open_service
 from otpseal.wiring_desks import make_archivist, make_restorer
 
 _SHOWN = 10
+_COUNTERS = (
+    "HOTP accounts disabled, since their codes may have been used after the backup;"
+    " give them new seeds, or enable them"
+)
+_RECOVERY = (
+    "accounts without some of their recovery codes, since these were used or may have"
+    " been; make new ones"
+)
 
 
 def backup(
@@ -131,16 +139,8 @@ def _tell(done: Restored) -> None:
     typer.echo(f"{done.accounts} accounts restored, as of {rfc3339(done.taken_at)}")
     typer.echo(f"last steps raised to now: {done.raised} accounts")
     for names, words in (
-        (
-            done.counters_unknown,
-            "HOTP accounts disabled, since their codes may have been used after the"
-             " backup. Give them new seeds, or enable them",
-        ),
-        (
-            done.recovery_void,
-            "accounts without some of their recovery codes: they were used, or may"
-             " have been. Make new ones",
-        ),
+        (done.counters_unknown, _COUNTERS),
+        (done.recovery_void, _RECOVERY),
         (done.unreadable, "accounts whose seeds cannot be read, as before the backup"),
     ):
         if names:
