@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar, cast
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Engine,
     Insert,
@@ -122,6 +123,11 @@ class SqlTransaction:
         """The database's Unix time when the lock was got; None if it has no clock."""
         return self._database_time
 
+    @property
+    def connection(self) -> Connection:
+        """What this transaction is on, for backups."""
+        return self._connection
+
     def storage_key_record(self) -> bytes | None:
         """See `otpseal.ports.Transaction`."""
         query = select(schema.storage_keys.c.record)
@@ -207,15 +213,21 @@ class SqlTransaction:
 
     def raise_last_steps(self, now: float) -> int:
         """See `otpseal.ports.Transaction`."""
-        c = schema.accounts.c
-        seconds = bindparam("now", math.floor(now), type_=BigInteger)
-        current = seconds // c.period + c.drift + c.window_steps
+        c, newest = schema.accounts.c, _newest_step(now)
         statement = (
             sql_update(schema.accounts)
-            .where(c.type == OtpType.TOTP.value, c.last_step < current)
-            .values(last_step=current)
+            .where(c.type == OtpType.TOTP.value, c.last_step < newest)
+            .values(last_step=newest)
         )
         return self._connection.execute(statement).rowcount
+
+    def count_ahead(self, now: float) -> int:
+        """See `otpseal.ports.Transaction`."""
+        c, newest = schema.accounts.c, _newest_step(now)
+        query = select(func.count()).where(
+            c.type == OtpType.TOTP.value, c.last_step > newest
+        )
+        return self._connection.execute(query).scalar_one()
 
     def save_states(self, states: Iterable[tuple[str, State]]) -> None:
         """See `otpseal.ports.Transaction`."""
@@ -475,6 +487,13 @@ class SqlTransaction:
         query = select(table.c.last_step).where(table.c.fingerprint == fingerprint)
         return self._connection.execute(query).scalar_one_or_none()
 
+    def all_buried(self, now: float) -> dict[bytes, int]:
+        """See `otpseal.ports.Transaction`."""
+        c = schema.tombstones.c
+        query = select(c.fingerprint, c.last_step).where(c.until > now)
+        rows = self._connection.execute(query)
+        return {row.fingerprint: row.last_step for row in rows}
+
     def issued(self, pair: bytes) -> IssuedSeed | None:
         """See `otpseal.ports.Transaction`."""
         table = schema.issued_seeds
@@ -502,6 +521,13 @@ class SqlTransaction:
                 "issued_at": issued.issued_at,
             },
         )
+
+
+def _newest_step(now: float) -> ColumnElement[int]:
+    """Return the newest step that an account's window holds."""
+    c = schema.accounts.c
+    seconds = bindparam("now", math.floor(now), type_=BigInteger)
+    return seconds // c.period + c.drift + c.window_steps
 
 
 @cache

@@ -11,11 +11,14 @@ from otpseal.cli import (
     account,
     audit,
     authority,
+    backup,
+    clock,
     code,
     db,
     demo,
     doctor,
     keys,
+    moving,
     proof,
     seed,
     serve,
@@ -50,10 +53,15 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(seed.app, name="seed")
 app.command("code")(code.code)
 app.command("verify")(code.verify)
+account.app.command("import")(moving.import_)
+account.app.command("export")(moving.export)
 app.add_typer(account.app, name="account")
 app.add_typer(token.app, name="token")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
+app.add_typer(clock.app, name="clock")
 app.add_typer(proof.app, name="proof")
 app.add_typer(authority.app, name="authority")
 
