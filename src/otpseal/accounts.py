@@ -12,7 +12,7 @@ from typing import Final
 from otpseal import recovery, throttle, totp, verification
 from otpseal.access import Caller, Scope
 from otpseal.account_id import parse_account_id
-from otpseal.audit import Detail, Event, Kind
+from otpseal.audit import NO_ACCOUNT, Detail, Event, Kind
 from otpseal.callers import enter, expect_covered, expect_inside
 from otpseal.decider import DEFAULT_ACCOUNT, is_text
 from otpseal.errors import (
@@ -141,7 +141,8 @@ class AccountBook:
             ledger = Ledger(tx, self._storage_key)
             row = None
             if tx.holder(self._storage_key.fingerprint(made.seed)) is not None:
-                ledger.count(Kind.SEED_REFUSED, made.account, now)
+                # Not under an id that a caller may choose anew each time.
+                ledger.count(Kind.SEED_REFUSED, NO_ACCOUNT, now)
             else:
                 row = SeedKeeper(tx, self._storage_key).add(made, now)
                 kind = made.parameters.type.value
