@@ -218,8 +218,9 @@ class _Case:
 
     def barred(
         self,
+        wanted: Status = Status.ACTIVE,
+        *,
         well_formed: bool,
-        wanted: Status = Status.ACTIVE,  # noqa: FBT001
     ) -> Decision | None:
         """Rules 1 to 3, in their order: the decision, if the code is not looked at."""
         malformed = None if well_formed else self.unchanged(Outcome.MALFORMED)
@@ -288,7 +289,8 @@ def decide(
         policy: the price of wrong codes.
     """
     case = _Case(account, standing, now, policy)
-    if barred := case.barred(_is_submittable(code, account, standing)):
+    well_formed = _is_submittable(code, account, standing)
+    if barred := case.barred(well_formed=well_formed):
         return barred
     step = totp.match(code, account.candidates)
     return case.judge(step, account.state, Kind.ATTEMPT_ACCEPTED)
@@ -311,7 +313,8 @@ def decide_confirmation(
         raise AccountNotPending("The account is not pending")
     case = _Case(account, standing, now, policy)
     wanted = Status.PENDING if account.known else Status.ACTIVE
-    if barred := case.barred(_is_submittable(code, account, standing), wanted):
+    well_formed = _is_submittable(code, account, standing)
+    if barred := case.barred(wanted, well_formed=well_formed):
         return barred
     active = replace(account.state, status=Status.ACTIVE)
     step = totp.match(code, account.candidates)
@@ -342,7 +345,7 @@ def decide_resync(
     """
     case = _Case(account, standing, now, policy)
     well_formed = all(_is_submittable(code, account, standing) for code in codes)
-    if barred := case.barred(well_formed):
+    if barred := case.barred(well_formed=well_formed):
         return barred
     step = totp.match_pair(*codes, account.candidates)
     if step is not None and step - 1 <= account.state.last_step:
