@@ -33,6 +33,7 @@ EXIT_CODES: dict[type[errors.OtpsealError], int] = {
     errors.KeyUnavailable: 3,
     errors.StoreMismatch: 3,  # a key's fault, and no retry mends it
     errors.StoreUnavailable: 4,
+    errors.ClockBehind: 4,  # nothing was decided, and the same call may succeed later
     errors.SeedUnreadable: 4,
     errors.AuthorityUnusable: 5,
     errors.OtpsealError: 1,
