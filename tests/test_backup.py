@@ -27,10 +27,10 @@ from otpseal import totp
 from otpseal.accounts import NewAccount
 from otpseal.adapters.file_keys import RsaKeys, write_key_pair
 from otpseal.adapters.sql_store import SqlStore
-from otpseal.backup import Restored
 from otpseal.decider import Purpose
 from otpseal.errors import BackupRefused, OtpsealError, StoreUnavailable
 from otpseal.ledger import AuditLog
+from otpseal.restore import Restored
 from otpseal.secret import Secret
 from otpseal.service import Attempt
 from otpseal.verification import Decision, Outcome

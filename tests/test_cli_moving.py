@@ -147,10 +147,10 @@ def test_export_to_another_service(shell: Shell) -> None:
     assert told(done) == (0, "", "1 accounts written\n")
     assert 0o600 == stat.S_IMODE(file.stat().st_mode)
     assert SEED.reveal().hex() not in file.read_text()
-    elsewhere = {"data_dir": shell.directory / "elsewhere"}
-    moved = shell("account", "import", file, **elsewhere)
+    elsewhere = shell.directory / "elsewhere"
+    moved = shell("account", "import", file, data_dir=elsewhere)
     assert told(moved) == (0, "line 1: default: new\n1 accounts imported\n", "")
-    assert shell("verify", code_at(time.time()), **elsewhere).returncode == 0
+    assert shell("verify", code_at(time.time()), data_dir=elsewhere).returncode == 0
 
 
 def test_plaintext_takes_two_words(shell: Shell) -> None:
