@@ -13,7 +13,8 @@ from otpseal.accounts import NewAccount
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.adapters.sql_backup import SqlArchive
 from otpseal.adapters.sql_store import SqlStore
-from otpseal.backup import Archivist, Restorer
+from otpseal.backup import Archivist
+from otpseal.restore import Restorer
 from otpseal.secret import Secret
 from otpseal.service import Attempt, Service
 from otpseal.storage_key import StorageKey

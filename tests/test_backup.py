@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backup_shop import ALICE, BOB, COUNTS, Shop, restorer
@@ -20,16 +21,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_disk import tmpfs
 from sqlalchemy import text
-from test_store_contract import make_sqlite
+from stores import make_sqlite
 
 from otpseal import totp
 from otpseal.accounts import NewAccount
 from otpseal.adapters.file_keys import RsaKeys, write_key_pair
 from otpseal.adapters.sql_store import SqlStore
-from otpseal.backup import Restored
 from otpseal.decider import Purpose
 from otpseal.errors import BackupRefused, OtpsealError, StoreUnavailable
 from otpseal.ledger import AuditLog
+from otpseal.restore import Restored
 from otpseal.secret import Secret
 from otpseal.service import Attempt
 from otpseal.verification import Decision, Outcome
@@ -87,14 +88,17 @@ def one_backup(disk_shop: Shop) -> bytes:
     return disk_shop.backup()
 
 
-def restored_into(shop: Shop, backup: bytes, **options: bool) -> Restored:
+def restored_into(shop: Shop, backup: bytes, **options: Any) -> Restored:  # noqa: ANN401
     """Restore a backup into the shop's store."""
     desk = restorer(shop.store, shop.keys, shop.clock)
     return desk.restore(io.BytesIO(backup), **options)
 
 
 def moved(
-    shop: Shop, backup: bytes, store: SqlStore, **options: bool
+    shop: Shop,
+    backup: bytes,
+    store: SqlStore,
+    **options: Any,  # noqa: ANN401 - of `restore`
 ) -> tuple[Shop, Restored]:
     """Restore a backup into an empty store; returns a service on that."""
     desk = restorer(store, shop.keys, shop.clock)
@@ -110,7 +114,7 @@ def use_recovery(shop: Shop, code: str) -> Outcome:
     return done.outcome
 
 
-def tables(shop: Shop) -> list[dict[str, object]]:
+def tables(shop: Shop) -> list[dict[str, Any]]:
     """Return a backup's rows, but for the events of backups themselves."""
     rows = [json.loads(line) for line in shop.backup().splitlines()[1:-2]]
     return [row for row in rows if row["row"].get("kind") != "backup.written"]
@@ -337,7 +341,7 @@ def test_a_row_that_was_damaged_before_is_carried_along(disk_shop: Shop) -> None
 # What is refused, and leaves everything as it was.
 
 
-def refused(shop: Shop, backup: bytes, **options: bool) -> str:
+def refused(shop: Shop, backup: bytes, **options: Any) -> str:  # noqa: ANN401
     """Return why a restore is refused; checks that the store is untouched."""
     before = tables(shop)
     with pytest.raises(OtpsealError) as caught:
@@ -571,13 +575,15 @@ def test_the_copy_has_no_name(disk_shop: Shop, tmp_path: Path) -> None:
     assert all(names <= before for names in seen)
 
 
-def test_without_its_event_there_is_no_backup(disk_shop: Shop) -> None:
+def test_without_its_event_there_is_no_backup(
+    disk_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If the audit event cannot be stored, what was written is refused."""
 
     class Failing(io.BytesIO):
         def write(self, content: object, /) -> int:
             if not self.getvalue():
-                disk_shop.store.transaction = unavailable  # type: ignore[method-assign]
+                monkeypatch.setattr(disk_shop.store, "transaction", unavailable)
             return super().write(content)  # type: ignore[arg-type]
 
     def unavailable(**_options: object) -> None:
@@ -586,7 +592,7 @@ def test_without_its_event_there_is_no_backup(disk_shop: Shop) -> None:
     stream = Failing()
     with pytest.raises(StoreUnavailable, match="gone"):
         disk_shop.archivist().write(stream)
-    del disk_shop.store.transaction  # type: ignore[method-assign]
+    monkeypatch.undo()
 
     assert "cut off" in refused(disk_shop, stream.getvalue())
 

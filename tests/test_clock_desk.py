@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from backup_shop import ALICE, Shop
 from conftest import TurnedClock
-from test_store_contract import make_sqlite
+from stores import make_sqlite
 
 from otpseal import clock_desk, totp
 from otpseal.adapters.file_keys import RsaKeys

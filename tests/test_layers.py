@@ -30,7 +30,7 @@ FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
 #: What a service is made of: each may import those before it.
 PARTS = ["timekeeper", "seed_keeping", "decider", "callers", "accounts", "upkeep"]
 #: What administrators do beside it, each by itself.
-DESKS = {"clock_desk", "moving", "export", "backup"}
+DESKS = {"clock_desk", "moving", "export", "backup", "restore"}
 USE_CASES = {"service", "authority", "minute"}
 SQL = {
     "adapters.sql_schema",
@@ -38,6 +38,7 @@ SQL = {
     "adapters.sqlite",
     "adapters.postgres",
     "adapters.sql_revision",
+    "adapters.sql_bulk",
     "adapters.sql_store",
 }
 FILES = {
@@ -96,7 +97,15 @@ ALLOWED: dict[str, set[str]] = {
     "clock_desk": {*LEDGER, "ledger", "timekeeper"},
     "moving": {*LEDGER, "ledger", "seed_keeping", "formats.row", "travel"},
     "export": {*LEDGER, "ledger", "formats.otpauth", "formats.row", "travel"},
-    "backup": {*LEDGER, "ledger", "timekeeper", "backup_format", "backup_merge"},
+    "backup": {*LEDGER, "ledger", "backup_format"},
+    "restore": {
+        *LEDGER,
+        "ledger",
+        "timekeeper",
+        "backup",
+        "backup_format",
+        "backup_merge",
+    },
     **{name: {*LEDGER, *SQL} - {name} for name in SQL},
     "adapters.sql_backup": {*LEDGER, *SQL},
     **dict.fromkeys(FILES, LEDGER),

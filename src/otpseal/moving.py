@@ -8,6 +8,7 @@ second time under the lock.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 from otpseal import totp, travel
@@ -82,12 +83,8 @@ class Moved:
 
 def arrival(entry: Entry) -> Arrival:
     """Return what a parsed row of any format brings."""
-    parameters = Parameters(
-        entry.algorithm,
-        entry.digits,
-        entry.period,
-        OtpType(entry.type),
-        totp.CLASSIC.window if entry.window is None else entry.window,
+    parameters = _parameters(
+        entry.algorithm, entry.digits, entry.period, entry.type, entry.window
     )
     return Arrival(
         entry.line,
@@ -100,6 +97,16 @@ def arrival(entry: Entry) -> Arrival:
             counter=entry.counter,
         ),
     )
+
+
+# Of a hundred thousand accounts nearly all have the same; once is enough.
+@cache
+def _parameters(
+    algorithm: str, digits: int, period: int, kind: str, window: int | None
+) -> Parameters:
+    if window is None:
+        window = totp.CLASSIC.window
+    return Parameters(algorithm, digits, period, OtpType(kind), window)
 
 
 def open_travellers(

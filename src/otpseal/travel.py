@@ -1,7 +1,7 @@
 """Accounts on the way from one otpseal to another: a line of JSON each.
 
 A line names an account's id, parameters and state in clear, and holds its seed
-sealed to the receiver's RSA key (docs/protocol.md)::
+sealed to the receiver's RSA key (docs/backup.md)::
 
     sealed_seed = base64 of RSA-OAEP(SHA-256, MGF1-SHA-256, label "otpseal export v1")
                   over lp16(account id) || lp16(parameters) || seed

@@ -11,12 +11,13 @@ from otpseal.adapters import sql_backup
 from otpseal.adapters.file_keys import load_keys
 from otpseal.adapters.sql_engine import open_engine
 from otpseal.adapters.sql_store import SqlStore
-from otpseal.backup import Archivist, Layout, Restorer
+from otpseal.backup import Archivist, Layout
 from otpseal.config import Settings
 from otpseal.errors import ConfigurationError
 from otpseal.export import Exporter
 from otpseal.moving import Mover
 from otpseal.ports import Clock
+from otpseal.restore import Restorer
 from otpseal.wiring import SERVICE_KEY_NAME, Opened
 
 #: How long PostgreSQL lets one statement of a restore take, or waits for the next.

@@ -5,12 +5,12 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, cast
 
 from sqlalchemy import (
     BigInteger,
-    Column,
     ColumnElement,
     Connection,
     Engine,
@@ -29,6 +29,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from otpseal import throttle
 from otpseal.access import Caller, Scope
 from otpseal.adapters import sql_schema as schema
+from otpseal.adapters.sql_bulk import found_among, insert_all
 from otpseal.adapters.sql_engine import (
     PATIENCE_S,
     STATEMENT_TIMEOUT_S,
@@ -41,10 +42,6 @@ from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
 from otpseal.totp import OtpType, Parameters
 from otpseal.verification import State, Status
 
-T = TypeVar("T")
-
-_MAX_PARAMETERS: Final = 10_000
-
 _STATE = (
     "status",
     "last_step",
@@ -54,6 +51,9 @@ _STATE = (
     "wait_until",
     "refused",
 )
+_ACCOUNT = tuple(schema.accounts.columns.keys())
+_EVENT = ("at_ms", "kind", "account", "detail", "mac")
+_MANY = 1000  # more than any batch of attempts
 _SAVE_STATE = (
     sql_update(schema.accounts)
     .where(schema.accounts.c.id == bindparam("account_id"))
@@ -180,26 +180,19 @@ class SqlTransaction:
 
     def add_accounts(self, rows: Sequence[AccountRow]) -> None:
         """See `otpseal.ports.Transaction`."""
-        if rows:
-            values = [_account_values(row) for row in rows]
-            self._connection.execute(insert(schema.accounts), values)
+        pick, values = itemgetter(*_ACCOUNT), map(_account_values, rows)
+        table = schema.accounts
+        insert_all(self._connection, table, _ACCOUNT, map(pick, values))
 
     def existing(
         self, ids: Collection[str], fingerprints: Collection[bytes]
     ) -> tuple[set[str], set[bytes]]:
         """See `otpseal.ports.Transaction`."""
-        table = schema.accounts
+        c = schema.accounts.c
         return (
-            self._found(table.c.id, ids),
-            self._found(table.c.fingerprint, fingerprints),
+            found_among(self._connection, c.id, ids),
+            found_among(self._connection, c.fingerprint, fingerprints),
         )
-
-    def _found(self, column: Column[T], wanted: Collection[T]) -> set[T]:
-        found: set[T] = set()
-        for some in _portions(list(wanted)):
-            query = select(column).where(column.in_(some))
-            found |= set(self._connection.execute(query).scalars())
-        return found
 
     def delete_account(self, account: str) -> None:
         """See `otpseal.ports.Transaction`."""
@@ -374,6 +367,11 @@ class SqlTransaction:
 
     def append_events(self, rows: Sequence[EventRow]) -> None:
         """See `otpseal.ports.Transaction`."""
+        if len(rows) > _MANY:
+            values_of = attrgetter(*_EVENT)
+            table = schema.audit_events
+            insert_all(self._connection, table, _EVENT, map(values_of, rows))
+            return
         start = 0
         while start < len(rows):
             size = next(n for n in _APPEND_SIZES if n <= len(rows) - start)
@@ -562,12 +560,6 @@ def _raise_mark(dialect: str) -> Insert:
         where=schema.marks.c.value < statement.excluded.value,
     )
     return cast("Insert", done)
-
-
-def _portions(items: list[T]) -> Iterator[list[T]]:
-    # Both databases bound the number of parameters of one statement.
-    for start in range(0, len(items), _MAX_PARAMETERS):
-        yield items[start : start + _MAX_PARAMETERS]
 
 
 def _lock_name(caller: str, key: bytes) -> int:

@@ -10,13 +10,13 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from otpseal.backup import Restored
 from otpseal.cli.files import new_private_file
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.cli.progress import counted
 from otpseal.config import load_settings
 from otpseal.errors import ConfigurationError
 from otpseal.ledger import rfc3339
+from otpseal.restore import Restored
 from otpseal.wiring import open_service
 from otpseal.wiring_desks import make_archivist, make_restorer
 
