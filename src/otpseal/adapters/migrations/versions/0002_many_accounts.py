@@ -12,6 +12,17 @@ def _id(length: int = 128) -> sa.String:
     return sa.String(length).with_variant(collated, "postgresql")
 
 
+def _index_refusing(table: str) -> None:
+    some = sa.text("refused > 0")
+    op.create_index(
+        f"{table}_refused",
+        table,
+        ["refused"],
+        sqlite_where=some,
+        postgresql_where=some,
+    )
+
+
 def upgrade() -> None:
     # A new table and a copy: the same on both databases, and nothing half changed.
     op.create_table(
@@ -43,6 +54,7 @@ def upgrade() -> None:
     )
     op.drop_table("accounts")
     op.rename_table("accounts_0002", "accounts")
+    _index_refusing("accounts")
     op.create_table(
         "callers",
         sa.Column("id", _id(32), primary_key=True),
@@ -66,6 +78,7 @@ def upgrade() -> None:
         sa.Column("touched_at", sa.Double, nullable=False),
     )
     op.create_index("budgets_account", "budgets", ["account"])
+    _index_refusing("budgets")
     op.create_table(
         "recovery_codes",
         sa.Column("account", _id(), primary_key=True),
