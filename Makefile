@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types readme container bench torture lock clean
+.PHONY: help run test check format lint types readme container bench torture lock assets clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -45,6 +45,9 @@ lock: ## Pin requirements*.in anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --upgrade -q -o requirements.txt requirements.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q -c requirements.txt -o requirements-dev.txt requirements-dev.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q -c requirements-dev.txt -o requirements-bench.txt requirements-bench.in
+
+assets: ## Bring the interactive page's files anew: make assets VERSION=5.35.0 (needs npm)
+	scripts/vendor_swagger_ui.sh $(VERSION)
 
 clean: ## Remove what was built; keeps .otpseal, the demo's keys and seeds
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -47,7 +47,7 @@ OTHER_SEED = Secret(bytes(range(100, 132)))
 JSON_TYPE = {"Content-Type": "application/json"}
 OTPSEAL = (sys.executable, "-m", "otpseal")
 
-_READY = re.compile(r"^otpseal ready on (http://\S+:(\d+))$", re.MULTILINE)
+_READY = re.compile(r"^otpseal ready on (https?://\S+:(\d+))$", re.MULTILINE)
 _READY_WITHIN_S = 30.0
 
 
@@ -372,6 +372,26 @@ def _wait_until_ready(
             return found
         time.sleep(0.02)
     raise AssertionError(_text(directory / "err"))
+
+
+def children(pid: int) -> set[int]:
+    """Return a process's children, those ended but not reaped among them."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            text = status.read_text("ascii", "replace")
+            if re.search(rf"^PPid:\t{pid}$", text, re.MULTILINE):
+                found.add(int(status.parent.name))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process runs: neither gone nor ended and waiting to be reaped."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
+    except OSError:
+        return False
+    return re.search(r"^State:\tZ", text, re.MULTILINE) is None
 
 
 def otpseal(

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from formats_samples import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otpseal import formats
+from otpseal import account_id, formats
 from otpseal.errors import FileRefused
-from otpseal.formats import Format, content, row
+from otpseal.formats import Format, content, csv_rows, row
 from otpseal.secret import Secret
 
 _SAMPLES = [path.read_bytes() for path in sorted(VECTORS.iterdir())]
@@ -31,24 +32,9 @@ _json_values = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
-_keys = st.sampled_from(
-    [
-        "type",
-        "name",
-        "issuer",
-        "info",
-        "secret",
-        "algo",
-        "digits",
-        "period",
-        "counter",
-        "otp",
-        "label",
-        "account",
-        "tokenType",
-        "algorithm",
-    ]
-)
+_INFO_KEYS = ["secret", "algo", "algorithm", "digits", "period", "counter", "tokenType"]
+_NAME_KEYS = ["type", "name", "issuer", "label", "account", "info", "otp"]
+_keys = st.sampled_from([*_INFO_KEYS, *_NAME_KEYS])
 _rows = st.dictionaries(
     _keys, _json_values | st.dictionaries(_keys, _json_values, max_size=6), max_size=6
 )
@@ -159,6 +145,13 @@ class TestDetect:
             formats.detect(raw)
 
         assert raised.value.__context__ is None
+
+    @pytest.mark.parametrize("path", sorted(VECTORS.iterdir()), ids=lambda p: p.name)
+    def test_blank_lines_before(self, path: Path) -> None:
+        """Blank lines in front of a file change nothing."""
+        raw = path.read_bytes()
+
+        assert formats.detect(raw) == formats.detect(b"\r\n\n" + raw)
 
     def test_a_transfer_code_is_told(self) -> None:
         """It goes to the parser that says what to do about it."""
@@ -291,3 +284,39 @@ class TestNoLeaks:
             printed = f"{refused!r} {refused.args} {refused.__context__!r}"
 
         assert "CANARY7" not in printed.upper()
+
+
+class TestWords:
+    """docs/moving.md and the program cannot drift apart."""
+
+    _TEXT = (Path(__file__).parents[1] / "docs" / "moving.md").read_text("utf-8")
+
+    def test_columns(self) -> None:
+        """The table has every column in the order of the source, and no other."""
+        table = self._TEXT.partition("| column | |")[2].partition("```")[0]
+
+        assert list(csv_rows.COLUMNS) == re.findall(r"^\| `(\w+)`", table, re.MULTILINE)
+
+    def test_examples(self) -> None:
+        """The examples of files are read without a fault."""
+        blocks = re.findall(r"^```\n(.*?)^```", self._TEXT, re.MULTILINE | re.DOTALL)
+        found = [formats.detect(block.encode()) for block in blocks]
+        rows = [
+            read
+            for block, form in zip(blocks, found, strict=True)
+            for read in formats.parse(block.encode(), form)
+        ]
+
+        assert [Format.OTPAUTH, Format.CSV] == found
+        assert [row.Entry] * 4 == [type(read) for read in rows]
+
+    def test_proposals(self) -> None:
+        """The table of proposed ids is what is proposed."""
+        table = self._TEXT.partition("| issuer | label | proposed |")[2]
+        rows = re.findall(r"^\| (.*?) ?\| (.*?) ?\| (.*) \|$", table, re.MULTILINE)
+        proposed = [account_id.propose(*names) for *names, _ in rows]
+
+        assert 5 == len(rows)
+        assert [text for *_, text in rows] == [
+            f"`{text}`" if text else "none" for text in proposed
+        ]

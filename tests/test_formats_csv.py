@@ -127,6 +127,8 @@ def test_broken_csv_is_refused_as_a_whole(content: str) -> None:
         ("digits", " 6", "digits, period, counter or window is not a number"),
         ("digits", "6.0", "digits, period, counter or window is not a number"),
         ("digits", "\uff19", "digits, period, counter or window is not a number"),
+        ("period", "3\u0660", "digits, period, counter or window is not a number"),
+        ("period", "9" * 5000, "digits, period, counter or window is not a number"),
         ("type", "hotp", "type hotp needs its counter"),
         ("type", "steam", "Steam's codes are not those of RFC 6238"),
         ("type", "toťp", "the type is neither totp nor hotp"),

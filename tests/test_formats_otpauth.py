@@ -123,9 +123,9 @@ def test_what_pyotp_writes_is_read(row: Entry) -> None:
 def test_a_written_uri() -> None:
     """The text itself: unreserved characters bare, all else percent-encoded UTF-8."""
     assert (
-        "otpauth://totp/Big%20Corp:al%2Fi%3Ace%2B%C3%A9?secret=" + RFC_SECRET + "&"
-        "issuer=Big%20Corp&algorithm=SHA1&digits=6&period=30"
-    ) == otpauth.key_uri(RFC_SEED, issuer="Big Corp", label="al/i:ce+é")
+        "otpauth://totp/Big%2FCorp:al%2Fi%3Ace%2B%C3%A9?secret=" + RFC_SECRET + "&"
+        "issuer=Big%2FCorp&algorithm=SHA1&digits=6&period=30"
+    ) == otpauth.key_uri(RFC_SEED, issuer="Big/Corp", label="al/i:ce+é")
     assert (
         "otpauth://hotp/alice?secret=" + RFC_SECRET + "&algorithm=SHA512&digits=8"
         "&counter=0"

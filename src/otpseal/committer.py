@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from otpseal.errors import OtpsealError, Overloaded, StoreUnavailable
 from otpseal.service import Attempt, Service
@@ -43,6 +43,22 @@ R = TypeVar("R")
 
 #: Takes a result, or the error in its place.
 Answer = Callable[[R | BaseException], None]
+
+
+class Observer(Protocol):
+    """Is told of work that is done, on the thread that did it, before it is answered.
+
+    Must not raise and must not block: others wait. Two implementations exist: the
+    metrics, and nobody.
+    """
+
+    def batch(
+        self, results: Sequence[Decision | OtpsealError], seconds: float, waiting: int
+    ) -> None:
+        """A batch is committed; it took `seconds`; `waiting` attempts came since."""
+
+    def work(self, seconds: float, waiting: int) -> None:
+        """A piece of costly work has ended; `waiting` more wait for a thread."""
 
 
 class Batcher(Generic[T, R]):
@@ -85,6 +101,11 @@ class Batcher(Generic[T, R]):
             self._waiting.append((item, answer, time.monotonic()))
             if len(self._waiting) >= self._wanted:
                 self._wake.notify()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for the next batch."""
+        return len(self._waiting)
 
     def close(self) -> None:
         """Answer what waits, then stop the thread."""
@@ -141,11 +162,25 @@ class Committer:
     commit of somebody's attempt longer than the store's lock demands.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, observer: Observer | None = None) -> None:
+        verify = service.verify_batch
         self._attempts: Batcher[Attempt, Decision] = Batcher(
-            service.verify_batch, name="committer"
+            verify if observer is None else partial(self._observed, verify, observer),
+            name="committer",
         )
         self._codes: Batcher[str, Code] = Batcher(service.current_codes, name="codes")
+
+    def _observed(
+        self,
+        verify: Callable[[Sequence[Attempt]], list[Decision | OtpsealError]],
+        observer: Observer,
+        attempts: Sequence[Attempt],
+    ) -> list[Decision | OtpsealError]:
+        started = time.perf_counter()
+        results = verify(attempts)
+        seconds = time.perf_counter() - started
+        observer.batch(results, seconds, self._attempts.waiting)
+        return results
 
     def submit(self, attempt: Attempt) -> Future[Decision]:
         """Return a future of the decision, done when it is durable.

@@ -47,6 +47,20 @@ class Access(StrEnum):
     OFF = "off"
 
 
+class LogFormat(StrEnum):
+    """How `otpseal serve` writes its log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class AccessLogging(StrEnum):
+    """Whether each request has a line in the log."""
+
+    OFF = "off"
+    ON = "on"
+
+
 class Settings(BaseSettings):
     """Where everything is and how the service behaves."""
 
@@ -79,6 +93,23 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port; 0 takes a free one.")
+    workers: int = Field(
+        1, ge=1, le=64, description="Processes that answer requests on this machine."
+    )
+    tls_cert_file: Path | None = Field(
+        None,
+        description="Certificate chain, PEM; with it the service speaks TLS only.",
+    )
+    tls_key_file: Path | None = Field(
+        None, description="The certificate's private key, PEM, mode 0600."
+    )
+    tls_key_passphrase_file: Path | None = Field(
+        None, description="File with the TLS key's passphrase."
+    )
+    tls_client_ca_file: Path | None = Field(
+        None,
+        description="CA certificates, PEM: clients may show a certificate by them.",
+    )
     code_log: Path | None = Field(
         None, description="The one-line-a-minute file; unset: there is none."
     )
@@ -99,6 +130,14 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Host names that browsers may use, separated by commas."
     )
+    v1: bool = Field(
+        True,  # noqa: FBT003 - pydantic's form
+        description="on or off: the v1 API, for callers with tokens.",
+    )
+    api_docs: bool = Field(
+        True,  # noqa: FBT003
+        description="on or off: the interactive page /docs and /openapi.json.",
+    )
     audit_retention_days: int = Field(
         365,
         ge=1,
@@ -110,6 +149,19 @@ class Settings(BaseSettings):
         ge=0,
         description="Wrong codes a minute, over all accounts, that raise the alarm if"
         " they are the greater part of all attempts; 0 for never.",
+    )
+    log_format: LogFormat = Field(
+        LogFormat.TEXT, description="text or json, on stderr of `otpseal serve`."
+    )
+    access_log: AccessLogging = Field(
+        AccessLogging.OFF, description="on: a line in the log for each request."
+    )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of /metrics alone; 0 takes a free one."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address of that port.")
+    metrics_token_file: Path | None = Field(
+        None, description="File with the bearer token of /metrics, on either port."
     )
     authority_max_seeds: int = Field(
         100_000, ge=1, description="Pairs that the authority keeps seeds for, at most."
@@ -169,19 +221,17 @@ class Settings(BaseSettings):
                 f" file with a token of at least {MIN_TOKEN_CHARS} characters"
                 " (`openssl rand -base64 48 > token`)"
             )
-        token = read_secret_file(self.classic_token_file, "OTPSEAL_CLASSIC_TOKEN_FILE")
-        if len(token) < MIN_TOKEN_CHARS:
-            raise ConfigurationError(
-                "the token in OTPSEAL_CLASSIC_TOKEN_FILE is shorter than"
-                f" {MIN_TOKEN_CHARS} characters"
-            )
-        if not _TOKEN.fullmatch(token.reveal()):
-            raise ConfigurationError(
-                "the token in OTPSEAL_CLASSIC_TOKEN_FILE holds blanks or other"
-                " characters that no HTTP header carries: use letters, digits and"
-                " -._~+/="
-            )
-        return token
+        return _read_token_file(self.classic_token_file, "OTPSEAL_CLASSIC_TOKEN_FILE")
+
+    def metrics_token(self) -> Secret | None:
+        """The bearer token of /metrics, or None if no file is set.
+
+        Raises:
+            ConfigurationError: its token is too short.
+        """
+        if self.metrics_token_file is None:
+            return None
+        return _read_token_file(self.metrics_token_file, "OTPSEAL_METRICS_TOKEN_FILE")
 
     def resolved_access(self) -> Access:
         """Who may use the classic API.
@@ -220,10 +270,18 @@ def load_settings(**overrides: object) -> Settings:
 
 def _warn_of_unknown() -> None:
     # A misspelt OTPSEAL_CLASSIC_ACESS=token would leave the service open in silence.
+    for name in unknown_variables():
+        _log.warning("%s is set, but there is no such setting", name)
+
+
+def unknown_variables() -> list[str]:
+    """Return the names of variables that look like settings and are none."""
     known = {f"OTPSEAL_{name.upper()}" for name in Settings.model_fields} | _ELSEWHERE
-    for name in sorted(os.environ):
-        if name.startswith("OTPSEAL_") and name not in known:
-            _log.warning("%s is set, but there is no such setting", name)
+    return [
+        name
+        for name in sorted(os.environ)
+        if name.startswith("OTPSEAL_") and name not in known
+    ]
 
 
 def is_loopback(host: str) -> bool:
@@ -234,6 +292,20 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _read_token_file(path: Path, variable: str) -> Secret:
+    token = read_secret_file(path, variable)
+    if len(token) < MIN_TOKEN_CHARS:
+        raise ConfigurationError(
+            f"the token in {variable} is shorter than {MIN_TOKEN_CHARS} characters"
+        )
+    if not _TOKEN.fullmatch(token.reveal()):
+        raise ConfigurationError(
+            f"the token in {variable} holds blanks or other characters that no HTTP"
+            " header carries: use letters, digits and -._~+/="
+        )
+    return token
 
 
 def read_secret_file(path: Path, variable: str) -> Secret:

@@ -153,6 +153,13 @@ class ClockBehind(OtpsealError):
 
     code = "clock_behind"
 
+    def __init__(self) -> None:
+        super().__init__(
+            "this machine's clock is behind the time that the store has seen, or parts"
+            " from the database's: set it right, or, if the store is wrong, run"
+            " `otpseal clock accept`"
+        )
+
 
 class Unauthenticated(OtpsealError):
     """No valid caller is known by this token or client certificate."""

@@ -46,7 +46,7 @@ class HealthCheck:
         except OtpsealError as error:
             return error.code.replace("_", " ")
         for directory in self._directories:
-            if _free_share(directory) < MIN_FREE:
+            if free_share(directory) < MIN_FREE:
                 return "less than 5 % of the disk is free"
         if account is not None and self._code_log is not None:
             signs = (
@@ -61,7 +61,8 @@ class HealthCheck:
         return None
 
 
-def _free_share(directory: Path) -> float:
+def free_share(directory: Path) -> float:
+    """Return the share of a disk that is free, 0..1; 0 if it cannot be looked at."""
     try:
         status = os.statvfs(directory)
     except OSError:

@@ -98,6 +98,16 @@ class AuditRecord:
     genuine: bool
 
 
+def is_genuine(storage_key: StorageKey, row: EventRow) -> bool:
+    """Tell whether an event reads as it was written under this storage key."""
+    expected = storage_key.authenticate(
+        canonical_bytes(
+            kind=row.kind, at_ms=row.at_ms, account=row.account, detail=row.detail
+        )
+    )
+    return hmac.compare_digest(expected, row.mac)
+
+
 class AuditLog:
     """Lists, checks and prunes the audit events of a store."""
 
@@ -112,15 +122,8 @@ class AuditLog:
         """Return the newest `limit` events, oldest first."""
         with self._store.transaction() as tx:
             rows = tx.newest_events(limit, account=account, kind=kind)
-        return [AuditRecord(row, self._is_genuine(row)) for row in rows]
-
-    def _is_genuine(self, row: EventRow) -> bool:
-        expected = self._storage_key.authenticate(
-            canonical_bytes(
-                kind=row.kind, at_ms=row.at_ms, account=row.account, detail=row.detail
-            )
-        )
-        return hmac.compare_digest(expected, row.mac)
+        key = self._storage_key
+        return [AuditRecord(row, is_genuine(key, row)) for row in rows]
 
     def prune(self, days: int) -> int:
         """Delete events older than `days`; returns how many, and records it."""

@@ -15,7 +15,7 @@ from otpseal import totp, travel
 from otpseal.account_id import is_account_id, propose
 from otpseal.audit import Event, Kind
 from otpseal.errors import ParametersRefused, UnsealFailed
-from otpseal.formats.row import Entry, Fault
+from otpseal.formats.row import Entry, Fault, names_fault
 from otpseal.ledger import event_row
 from otpseal.ports import AccountRow, Clock, EventRow, Keys, Store, Transaction
 from otpseal.seed_keeping import NewSeed, sealed_row
@@ -283,8 +283,8 @@ def _unfit(new: NewSeed) -> str | None:
         return "the id, with the prefix, breaks the rule for account ids"
     if new.account == _CLASSIC and new.parameters != totp.CLASSIC:
         return "the account `default` is TOTP, SHA1, 6 digits, 30 s, window 1"
-    if not totp.is_shown_name(new.issuer) or not totp.is_shown_name(new.label):
-        return "issuer or label has more than 128 characters, or a control character"
+    if fault := names_fault(new.issuer, new.label):
+        return fault
     try:
         new.check()
     except ParametersRefused as error:

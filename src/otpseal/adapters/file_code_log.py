@@ -62,6 +62,20 @@ class FileCodeLog:
                     return found
         return None
 
+    def ends_well(self) -> bool:
+        """Tell whether it is missing, empty, or ends with a line of its form."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | _CAREFULLY)
+        except FileNotFoundError:
+            return True
+        except OSError:  # a link, or not ours to read
+            return False
+        try:
+            tail = _tail(fd) if stat.S_ISREG(os.fstat(fd).st_mode) else b"?"
+        finally:
+            os.close(fd)
+        return not tail or _LINE.fullmatch(tail[-_LINE_BYTES:]) is not None
+
     @property
     def _rotated(self) -> Path:
         return self._path.with_name(self._path.name + ".1")

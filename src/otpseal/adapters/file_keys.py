@@ -171,18 +171,26 @@ def load_keys(path: Path, passphrase: bytes | None = None) -> RsaKeys:
     )
     with _unreadable_explained(path, advice), path.open("rb") as file:
         # The mode of the open file, not of the name: no race between the two.
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        if mode & _OPEN_TO_OTHERS:
-            raise KeyUnavailable(
-                f"the private key {path} is open to group or others (mode"
-                f" {mode:04o}): run `chmod 600 {path}`, and treat the key as leaked"
-                " if others could log in here"
-            )
+        refuse_open_to_others(stat.S_IMODE(os.fstat(file.fileno()).st_mode), path)
         pem = file.read(keypolicy.MAX_PEM_BYTES + 1)
     try:
         return RsaKeys(keypolicy.parse_private_key(pem, passphrase))
     except (KeyRefused, KeyUnavailable) as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def refuse_open_to_others(mode: int, path: Path) -> None:
+    """Check that the mode of a private key's file lets nobody else in.
+
+    Raises:
+        KeyUnavailable: group or others may do something with it.
+    """
+    if mode & _OPEN_TO_OTHERS:
+        raise KeyUnavailable(
+            f"the private key {path} is open to group or others (mode"
+            f" {mode:04o}): run `chmod 600 {path}`, and treat the key as leaked"
+            " if others could log in here"
+        )
 
 
 def load_public_key(path: Path) -> RSAPublicKey:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from otpseal import errors
+from otpseal import errors, process
 from otpseal.cli import (
     account,
     audit,
@@ -16,6 +16,7 @@ from otpseal.cli import (
     code,
     db,
     demo,
+    doctor,
     keys,
     moving,
     proof,
@@ -32,6 +33,7 @@ EXIT_CODES: dict[type[errors.OtpsealError], int] = {
     errors.KeyUnavailable: 3,
     errors.StoreMismatch: 3,  # a key's fault, and no retry mends it
     errors.StoreUnavailable: 4,
+    errors.ClockBehind: 4,  # nothing was decided, and the same call may succeed later
     errors.SeedUnreadable: 4,
     errors.AuthorityUnusable: 5,
     errors.OtpsealError: 1,
@@ -47,6 +49,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 app.add_typer(seed.app, name="seed")
 app.command("code")(code.code)
@@ -66,6 +69,7 @@ app.add_typer(authority.app, name="authority")
 
 def main() -> None:
     """Run a command; a deliberate error is one line on stderr and an exit code."""
+    process.forbid_core_dumps()
     logging.basicConfig(
         level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr
     )
@@ -77,4 +81,9 @@ def main() -> None:
         app()
     except errors.OtpsealError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(next(c for kind, c in EXIT_CODES.items() if isinstance(error, kind)))
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: errors.OtpsealError) -> int:
+    """Return what a command ends with after this error."""
+    return next(c for kind, c in EXIT_CODES.items() if isinstance(error, kind))

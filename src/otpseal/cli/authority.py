@@ -75,12 +75,15 @@ def serve(
     from otpseal.http.authority import create_authority_app
     from otpseal.http.guard import HostGuard
     from otpseal.http.server import bind, run, url_of
+    from otpseal.http.tls import server_context
 
     settings = authority_settings(
         data_dir=data_dir, key_file=key_file, host=host, port=port
     )
     # What can be refused at once is refused before the long search for primes.
+    tls = server_context(settings)
     listener = bind(settings.host, settings.port)
+    url = url_of(listener, tls=tls is not None)
     making = not key_exists(settings.key_path(AUTHORITY_KEY_NAME))
     with contextlib.ExitStack() as stack:
         with search_shown(key_bits) if making else contextlib.nullcontext():
@@ -94,7 +97,8 @@ def serve(
         run(
             HostGuard(application, settings.allowed_hosts, form={"status": "error"}),
             listener,
-            on_ready=lambda: typer.echo(f"authority ready on {url_of(listener)}/"),
+            on_ready=lambda: typer.echo(f"authority ready on {url}/"),
+            tls=tls,
         )
 
 

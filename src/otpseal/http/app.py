@@ -19,19 +19,33 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from otpseal import __version__
 from otpseal.committer import Committer
-from otpseal.config import Access, Settings
+from otpseal.config import Access, AccessLogging, Settings
 from otpseal.errors import Overloaded, StoreUnavailable
+from otpseal.events import EventReader
 from otpseal.health import HealthCheck
+from otpseal.http import metrics_page, probes
+from otpseal.http.access_log import AccessLog
+from otpseal.http.api_page import add_api_page
 from otpseal.http.auth import Gate
 from otpseal.http.classic import ClassicApi
 from otpseal.http.guard import HostGuard
 from otpseal.http.housekeeping import keep_house
 from otpseal.http.limits import WorkQueue
+from otpseal.http.metrics import Metrics
+from otpseal.http.metrics_page import MetricsPage
+from otpseal.http.probes import Readiness, add_probes
 from otpseal.http.problems import INTERNAL
+from otpseal.http.request_id import enter, told
 from otpseal.http.schemas import Health, add_classic_paths
+from otpseal.http.v1 import PREFIX, V1Api
+from otpseal.http.v1_accounts import AccountCalls
+from otpseal.http.v1_events import EventCalls
+from otpseal.http.v1_openapi import add_v1_paths
+from otpseal.http.v1_problems import INTERNAL as V1_INTERNAL
 from otpseal.http.wire import App, Disconnected, Receive, Scope, Send
 from otpseal.wiring import OpenedService
 
@@ -41,25 +55,48 @@ HEALTH_CACHED_S: Final = 1.0
 #: A store that has not answered by then is out of order, whatever it is waiting for.
 HEALTH_DEADLINE_S: Final = 3.0
 
+#: Calls of the v1 API, other than attempts, that wait for the store; more are 429.
+WAITING_CALLS: Final = 64
+
 _log = logging.getLogger("otpseal.http")
 
 
-def create_app(opened: OpenedService, settings: Settings) -> App:
+def create_app(
+    opened: OpenedService,
+    settings: Settings,
+    *,
+    readiness: Readiness | None = None,
+    metrics: Metrics | None = None,
+) -> App:
     """Return the ASGI application of the service.
+
+    Args:
+        opened: what answers.
+        settings: how.
+        readiness: tells `/readyz` that the service is stopping.
+        metrics: what counts; by default there is none unless a token for `/metrics`
+            is set.
 
     Raises:
         ConfigurationError: access was not chosen, or its token is missing.
     """
     access = settings.resolved_access()
     token = settings.classic_token() if access is Access.TOKEN else None
-    committer = Committer(opened.service)
-    decryptions = WorkQueue()
+    metrics_token = settings.metrics_token()
+    if metrics is None and metrics_token is not None:
+        metrics = metrics_of(opened)
+    committer = Committer(opened.service, metrics)
+    decryptions = WorkQueue(observer=metrics)
+    # The store takes one at a time: a second thread is there for what ends in between.
+    work = WorkQueue(at_a_time=2, waiting=WAITING_CALLS)
     checks = WorkQueue(at_a_time=1, waiting=0, deadline_s=HEALTH_DEADLINE_S)
+    refused = _ignore if metrics is None else metrics.refused
     classic = ClassicApi(
         opened.service,
         committer=committer,
         decryptions=decryptions,
         gate=Gate(access, token),
+        refused=refused,
     )
 
     @asynccontextmanager
@@ -77,20 +114,69 @@ def create_app(opened: OpenedService, settings: Settings) -> App:
                 await housekeeping
         finally:
             checks.close()
+            work.close()
             decryptions.close()
             committer.close()
 
     reason = _cached(_health_check(opened, settings), checks)
-    pages = _create_pages(reason, lifespan)
-    front = Front(classic, pages)
-    return HostGuard(front, settings.allowed_hosts) if access is Access.OPEN else front
+    pages = _create_pages(reason, lifespan, settings)
+    add_probes(pages, reason, readiness or Readiness())
+    # On a port of its own alone, unless whoever reaches this one has a token.
+    if metrics is not None and metrics_token is not None:
+        shown = MetricsPage(metrics.page, metrics_token)
+        pages.router.routes.append(Route(metrics_page.PATH, shown))
+    v1 = None
+    if settings.v1:
+        v1 = _create_v1(
+            opened, committer, work=work, decryptions=decryptions, refused=refused
+        )
+    app: App = Front(classic, v1, pages)
+    if access is Access.OPEN:
+        app = HostGuard(app, settings.allowed_hosts)
+    if settings.access_log is AccessLogging.ON:
+        own = (probes.LIVE, probes.READY, metrics_page.PATH)
+        app = AccessLog(app, {*classic.routes, *own})
+    return app
+
+
+def metrics_of(opened: OpenedService) -> Metrics:
+    """Return what counts for a service."""
+    return Metrics(clock=opened.service.clock, code_log=opened.code_log)
+
+
+def _create_v1(
+    opened: OpenedService,
+    committer: Committer,
+    *,
+    work: WorkQueue,
+    decryptions: WorkQueue,
+    refused: Callable[[str], None],
+) -> V1Api:
+    service = opened.service
+    accounts = AccountCalls(service, work=work, decryptions=decryptions)
+    reader = EventReader(opened.store, opened.storage_key, service.clock)
+    events = EventCalls(reader, work=work)
+    return V1Api(
+        service,
+        committer=committer,
+        work=work,
+        paths={**accounts.paths, **events.paths},
+        one=accounts.one,
+        verbs=accounts.verbs,
+        refused=refused,
+    )
+
+
+def _ignore(_code: str) -> None:
+    """Count nothing."""
 
 
 class Front:
-    """Sends each request to the classic API or to FastAPI, and survives both."""
+    """Sends each request to the v1 API, the classic API or FastAPI; survives them."""
 
-    def __init__(self, classic: ClassicApi, pages: App) -> None:
+    def __init__(self, classic: ClassicApi, v1: V1Api | None, pages: App) -> None:
         self._classic = classic
+        self._v1 = v1
         self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,19 +184,26 @@ class Front:
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
             return
+        enter(scope)
         path = scope["path"]
+        is_v1 = self._v1 is not None and path.startswith(PREFIX)
         is_classic = path in self._classic.routes
         try:
-            if is_classic:
+            if is_v1:
+                assert self._v1 is not None
+                await self._v1(scope, receive, send)
+            elif is_classic:
                 await self._classic(scope, receive, send, path)
             else:
-                await self._pages(scope, receive, send)
+                await self._pages(scope, receive, told(scope, send))
         except Disconnected:
             return
         except Exception as error:  # noqa: BLE001 - the one last resort
             frames = "".join(traceback.format_tb(error.__traceback__))
             _log.error("unexpected %s\n%s", type(error).__name__, frames)
-            if is_classic:  # FastAPI answers by itself before it raises
+            if is_v1:
+                await V1_INTERNAL.answer.send(scope, send)
+            elif is_classic:  # FastAPI answers by itself before it raises
                 await INTERNAL.answer.send(scope, send)
 
 
@@ -127,13 +220,16 @@ def _health_check(opened: OpenedService, settings: Settings) -> HealthCheck:
 
 
 def _create_pages(
-    reason: Callable[[], Awaitable[str | None]], lifespan: Callable[[FastAPI], Any]
+    reason: Callable[[], Awaitable[str | None]],
+    lifespan: Callable[[FastAPI], Any],
+    settings: Settings,
 ) -> FastAPI:
     pages = FastAPI(
         title="otpseal",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # its assets come from elsewhere
+        openapi_url="/openapi.json" if settings.api_docs else None,
+        docs_url=None,  # its assets come from elsewhere; ours see `api_page`
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -156,7 +252,9 @@ def _create_pages(
             return _console()
         return _json({"name": "otpseal", "version": __version__, "status": "ok"})
 
-    _document_classic(pages)
+    if settings.api_docs:
+        _document(pages, with_v1=settings.v1)
+        add_api_page(pages)
     return pages
 
 
@@ -196,12 +294,14 @@ def _console() -> HTMLResponse:
     )
 
 
-def _document_classic(pages: FastAPI) -> None:
+def _document(pages: FastAPI, *, with_v1: bool) -> None:
     make = pages.openapi
 
     def openapi() -> dict[str, Any]:
         if pages.openapi_schema is None:
             add_classic_paths(make())
+            if with_v1:
+                add_v1_paths(make())
         return make()
 
     pages.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own recipe

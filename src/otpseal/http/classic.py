@@ -8,7 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from otpseal.committer import Committer
-from otpseal.errors import OtpsealError, SeedUnreadable, StoreUnavailable
+from otpseal.errors import (
+    ClockBehind,
+    OtpsealError,
+    SeedUnreadable,
+    StoreUnavailable,
+)
 from otpseal.http.auth import Gate
 from otpseal.http.bridge import Bridge
 from otpseal.http.complaints import Complaints
@@ -47,6 +52,7 @@ class ClassicApi:
         committer: decides attempts and reads codes in batches.
         decryptions: bounds the RSA work.
         gate: who may call.
+        refused: is told the code of each error, or the status of the refusal.
     """
 
     def __init__(
@@ -56,11 +62,13 @@ class ClassicApi:
         committer: Committer,
         decryptions: WorkQueue,
         gate: Gate,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._service = service
         self._committer = committer
         self._decryptions = decryptions
         self._gate = gate
+        self._refused = refused
         self._bridge = Bridge()
         self._complaints = Complaints()
         #: Path -> method and call.
@@ -82,9 +90,11 @@ class ClassicApi:
                 raise BadRequest(Refusal(405, "Method not allowed", allow))
             await handler(scope, receive, send)
         except BadRequest as error:
+            self._refused(f"http_{error.refusal.status}")
             await error.refusal.answer.send(scope, send)
         except OtpsealError as error:
-            if isinstance(error, SeedUnreadable | StoreUnavailable):
+            self._refused(error.code)
+            if isinstance(error, ClockBehind | SeedUnreadable | StoreUnavailable):
                 self._complaints.say(path, error)
             await answer_to(error).answer.send(scope, send)
 

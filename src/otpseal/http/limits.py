@@ -2,14 +2,15 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
-from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
-from otpseal.committer import Answer
+from otpseal.committer import Answer, Observer
 from otpseal.errors import Overloaded
 from otpseal.http.bridge import Bridge
+from otpseal.http.request_id import carried
 
 #: RSA decryptions at a time, and how many more may wait.
 DECRYPTIONS: Final = 2
@@ -29,6 +30,7 @@ class WorkQueue:
         at_a_time: worker threads.
         waiting: how many more may wait for one.
         deadline_s: how long a caller waits, in seconds.
+        observer: is told how long each piece of work took.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class WorkQueue:
         at_a_time: int = DECRYPTIONS,
         waiting: int = WAITING_DECRYPTIONS,
         deadline_s: float = DECRYPTION_DEADLINE_S,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer
         self._bridge = Bridge(deadline_s)
         self._room = threading.Semaphore(at_a_time + waiting)
         # A ThreadPoolExecutor makes a future with locks for each piece of work.
@@ -57,7 +61,7 @@ class WorkQueue:
             StoreUnavailable: it did not end in time. It may still happen, if it had
                 begun; the caller was not told that it did.
         """
-        return await self._bridge.ask(self._submit, partial(work, *args))
+        return await self._bridge.ask(self._submit, carried(work, *args))
 
     def _submit(self, work: Callable[[], T], answer: Answer[T]) -> None:
         if not self._room.acquire(blocking=False):
@@ -67,12 +71,16 @@ class WorkQueue:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             work, answer = job
+            started = time.perf_counter()
             try:
                 result = work()
             except BaseException as error:  # noqa: BLE001 - whatever it is belongs to
                 result = error  # the caller, who waits for it in another thread
             # Room is made when the work ends, not when the caller gives up waiting.
             self._room.release()
+            if self._observer is not None:
+                seconds = time.perf_counter() - started
+                self._observer.work(seconds, self._jobs.qsize())
             answer(result)
 
     def close(self) -> None:

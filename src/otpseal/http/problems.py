@@ -6,6 +6,7 @@ The texts are static: nothing of the request and nothing of the store goes out.
 from typing import Final
 
 from otpseal.errors import (
+    ClockBehind,
     OtpsealError,
     Overloaded,
     SeedConflict,
@@ -27,6 +28,8 @@ _ANSWERS: Final[dict[type[OtpsealError], Refusal]] = {
     SeedConflict: Refusal(409, "A different seed is already stored"),
     Overloaded: Refusal(429, "Too many requests", _RETRY_SOON),
     StoreUnavailable: Refusal(503, "Store unavailable", _RETRY_SOON),
+    # The contract has one text for "nothing was decided, come back".
+    ClockBehind: Refusal(503, "Store unavailable", _RETRY_SOON),
 }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -9,7 +10,8 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from otpseal.http.wire import AT_ONCE, Answer, json_answer
+from otpseal.http.tls import peer_names, valid_until
+from otpseal.http.wire import AT_ONCE, PEER_NAMES, Answer, json_answer
 
 #: Time from the first byte of a request (or the connection's start) to its last.
 REQUEST_DEADLINE_S: Final = 5.0
@@ -38,11 +40,20 @@ class DeadlineProtocol(HttpToolsProtocol):
     _in_head = True
     _head_bytes = 0
     _running: RequestResponseCycle | None = None
+    _peer: tuple[str, ...] | None = None
+    _peer_until = 0.0
     _common_head: tuple[object, bytes] = (None, b"")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A new connection must send a whole request in time, too."""
+        """A new connection must send a whole request in time, too.
+
+        With TLS this is after the handshake, which has a deadline of its own.
+        """
         super().connection_made(transport)
+        certificate = transport.get_extra_info("peercert")
+        if certificate:
+            self._peer = peer_names(certificate)
+            self._peer_until = valid_until(certificate)
         self._waiting_since = self.loop.time()
         self._look_again_in(REQUEST_DEADLINE_S)
 
@@ -73,7 +84,11 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._waiting_since is None:
             self._waiting_since = self.loop.time()
         super().on_message_begin()
-        self.scope["extensions"] = {AT_ONCE: self._answer_at_once}  # type: ignore[dict-item]
+        extensions: dict[str, Any] = {AT_ONCE: self._answer_at_once}
+        # A connection, or a session that it resumed, may outlive the certificate.
+        if self._peer is not None and time.time() < self._peer_until:
+            extensions[PEER_NAMES] = self._peer
+        self.scope["extensions"] = extensions
 
     def on_headers_complete(self) -> None:
         """The head is complete; the body has its own cap where it is read."""

@@ -15,8 +15,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: public key under 2 KiB.
 MAX_BODY_BYTES: Final = 8192
 
+_JSON: Final = b"application/json"
 _JSON_HEADERS: Final = [
-    (b"content-type", b"application/json"),
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
 ]
@@ -28,13 +28,17 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 #: ASGI extension of `otpseal.http.protocol`: writes a prepared answer in one piece.
 AT_ONCE: Final = "otpseal.answer_at_once"
 
+#: ASGI extension of `otpseal.http.protocol`: the names in the client's certificate, a
+#: tuple of `DNS:...`, `URI:...`, `email:...`. Absent if none was shown and verified.
+PEER_NAMES: Final = "otpseal.peer_names"
+
 
 class Answer:
     """A complete answer, made once and sent as often as needed.
 
     Args:
         body: all of it.
-        headers: lower-case names; Content-Length is added.
+        headers: lower-case names; Content-Length is added, but to a 204.
         status: HTTP status.
     """
 
@@ -43,7 +47,9 @@ class Answer:
     def __init__(
         self, body: bytes, *headers: tuple[bytes, bytes], status: int = 200
     ) -> None:
-        lines = [*headers, (b"content-length", b"%d" % len(body))]
+        lines = list(headers)
+        if status != HTTPStatus.NO_CONTENT:  # RFC 9110 section 8.6
+            lines.append((b"content-length", b"%d" % len(body)))
         self._start = {
             "type": "http.response.start",
             "status": status,
@@ -64,11 +70,15 @@ class Answer:
 
 
 def json_answer(
-    content: object, *headers: tuple[bytes, bytes], status: int = 200
+    content: object,
+    *headers: tuple[bytes, bytes],
+    status: int = 200,
+    kind: bytes = _JSON,
 ) -> Answer:
     """Return compact JSON (shell clients grep for `"code":"`), never to be cached."""
     body = _ENCODER.encode(content).encode("ascii")
-    return Answer(body, *_JSON_HEADERS, *headers, status=status)
+    typed = (b"content-type", kind)
+    return Answer(body, typed, *_JSON_HEADERS, *headers, status=status)
 
 
 class Refusal:
