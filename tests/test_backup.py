@@ -434,6 +434,14 @@ def test_the_mac_is_looked_at_by_itself(disk_shop: Shop) -> None:
     assert "altered" in refused(disk_shop, backup)
 
 
+def test_nothing_is_parsed_that_is_not_vouched_for(disk_shop: Shop) -> None:
+    """A row that is no JSON is an alteration first: the MAC is looked at before."""
+    lines = disk_shop.backup().splitlines(keepends=True)
+    lines[1] = b"x" + lines[1][1:]
+
+    assert "altered" in refused(disk_shop, b"".join(lines))
+
+
 def test_no_secret_is_in_a_backup(disk_shop: Shop) -> None:
     """Seeds and recovery codes stand in it in no form."""
     codes = disk_shop.service.accounts.make_recovery_codes("alice")
