@@ -1,0 +1,70 @@
+"""Attacks that a review tried, each as the property that it must not break."""
+
+from collections.abc import Collection
+
+import pytest
+from conftest import TurnedClock
+from memory_store import MemoryStore, MemoryTransaction
+from test_decider import (
+    bring,
+    code_at,
+    decide,
+    recover,
+    serve,
+    token,
+    wrong_code_at,
+)
+
+from otpseal.decider import Purpose
+from otpseal.ports import AccountRow, Store
+from otpseal.service import Attempt
+
+
+def test_a_foreign_account_is_not_even_read(
+    clock: TurnedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the lock of its row nor the work on its seed tells that there is one."""
+    service = serve(MemoryStore(), clock)
+    bring(service, "bank/a")
+    mine, wrong = token(service, "shop/"), wrong_code_at(clock())
+    asked: list[str] = []
+    read, digests = MemoryTransaction.accounts, MemoryTransaction.recovery_digests
+
+    def accounts(tx: MemoryTransaction, ids: Collection[str]) -> dict[str, AccountRow]:
+        asked.extend(ids)
+        return read(tx, ids)
+
+    def recovery_digests(
+        tx: MemoryTransaction, names: Collection[str]
+    ) -> set[tuple[str, bytes]]:
+        asked.extend(names)
+        return digests(tx, names)
+
+    monkeypatch.setattr(MemoryTransaction, "accounts", accounts)
+    monkeypatch.setattr(MemoryTransaction, "recovery_digests", recovery_digests)
+    for purpose in Purpose:
+        attempt = Attempt(wrong, "bank/a", mine, purpose, wrong)
+        assert ["WRONG 0"] == decide(service, attempt)
+
+    assert asked == []
+
+
+def test_who_shares_a_batch_with_a_stranger_is_served(
+    store: Store, clock: TurnedClock
+) -> None:
+    """A name that is foreign to one caller is read for the other."""
+    service = serve(store, clock)
+    bring(service, "bank/a")
+    theirs, mine = token(service, "shop/"), token(service, "bank/")
+    right = code_at(clock())
+    (code, *_) = service.accounts.make_recovery_codes("bank/a")
+
+    told = decide(
+        service,
+        Attempt(right, "bank/a", theirs),
+        Attempt(right, "bank/a", mine),
+        recover(code, "bank/a", theirs),
+        recover(code, "bank/a", mine),
+    )
+
+    assert told == ["WRONG 0", "ACCEPTED 0", "WRONG 0", "ACCEPTED 0"]
