@@ -68,3 +68,22 @@ def test_who_shares_a_batch_with_a_stranger_is_served(
     )
 
     assert told == ["WRONG 0", "ACCEPTED 0", "WRONG 0", "ACCEPTED 0"]
+
+
+def test_a_resync_moves_the_window_of_its_own_batch(
+    store: Store, clock: TurnedClock
+) -> None:
+    """The next attempt is matched around the new drift, batch or not."""
+    service = serve(store, clock)
+    bring(service, "shop/a")
+    late = clock() - 30 * 40
+    first, second = code_at(late), code_at(late + 30)
+
+    told = decide(
+        service,
+        Attempt(first, "shop/a", None, Purpose.RESYNC, second),
+        Attempt(code_at(clock()), "shop/a"),
+        Attempt(code_at(late + 60), "shop/a"),
+    )
+
+    assert told == ["ACCEPTED 0", "WRONG 0", "ACCEPTED 0"]

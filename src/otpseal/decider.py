@@ -373,14 +373,18 @@ class _Batch:
         account = subject.account
         if decision.state is not account.state:
             subject.changed = True
-            spent = decision.state.last_step != account.state.last_step
-            subject.account = replace(account, state=decision.state)
-            if spent and not _is_timed(subject.parameters):
+            before, after = account.state, decision.state
+            moved = before.drift != after.drift or (
+                before.last_step != after.last_step
+                and not _is_timed(subject.parameters)
+            )
+            subject.account = replace(account, state=after)
+            if moved:
                 # The next attempt of this batch looks ahead from here.
                 subject.account = replace(
                     subject.account,
                     candidates=self._decider.candidates(
-                        subject.seed, subject.parameters, decision.state, self._now
+                        subject.seed, subject.parameters, after, self._now
                     ),
                 )
         if decision.counted is not None:
