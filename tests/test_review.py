@@ -1,6 +1,7 @@
 """Attacks that a review tried, each as the property that it must not break."""
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 from conftest import TurnedClock
@@ -15,9 +16,13 @@ from test_decider import (
     wrong_code_at,
 )
 
+from otpseal.accounts import NewAccount, otpauth_uri
 from otpseal.decider import Purpose
+from otpseal.errors import ParametersRefused
+from otpseal.http.enrolment import qr_svg
 from otpseal.ports import AccountRow, Store
 from otpseal.service import Attempt
+from otpseal.totp import OtpType, Parameters
 
 
 def test_a_foreign_account_is_not_even_read(
@@ -87,3 +92,18 @@ def test_a_resync_moves_the_window_of_its_own_batch(
     )
 
     assert told == ["ACCEPTED 0", "WRONG 0", "ACCEPTED 0"]
+
+
+@pytest.mark.parametrize("kind", OtpType)
+def test_the_longest_names_fit_a_qr_code(kind: OtpType, clock: TurnedClock) -> None:
+    """A new seed that could not be shown would be lost, and a replaced one with it."""
+    service = serve(MemoryStore(), clock)
+    name = "\U0001f511" * 48
+    parameters = Parameters("SHA512", 8, 300, kind)
+    new = NewAccount("a" * 128, parameters, name, name, 0)
+
+    row, seed = service.accounts.create(new, seed_bytes=64)
+
+    assert qr_svg(otpauth_uri(row, seed)).startswith("<svg")
+    with pytest.raises(ParametersRefused):
+        service.accounts.create(replace(new, id="b", issuer=name + "\U0001f511"))
