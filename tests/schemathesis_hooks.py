@@ -24,11 +24,13 @@ def no_fault_but_the_contracts(
 
 
 #: Why the v1 API refuses what its document allows: no schema tells a sealed seed of
-#: ours, or a cursor of ours, from another text, nor which account counts.
+#: ours, or a cursor of ours, from another text, nor which account counts;
+#: none counts bytes.
 UNFORESEEN: Final = {
     ("unseal_failed", None),
     ("malformed", "cursor must be a next_cursor of this call"),
     ("parameters_refused", "An account that counts has no current code"),
+    ("parameters_refused", "issuer or label has more than 192 bytes of UTF-8"),
 }
 
 

@@ -142,6 +142,8 @@ class TestCreate:
             ({"id": "a", "seed_bytes": 65}, "parameters_refused"),
             ({"id": "a", "issuer": "a\nb"}, "parameters_refused"),
             ({"id": "a", "label": "x" * 129}, "parameters_refused"),
+            ({"id": "a", "label": "\U0001f511" * 49}, "parameters_refused"),
+            ({"id": "a", "label": "\ud800"}, "parameters_refused"),
             ({"id": "default", "digits": 8}, "parameters_refused"),
             ({"id": "a", "sealed_seed": "AAAA"}, "unseal_failed"),
         ],

@@ -196,22 +196,26 @@ class _Batch:
     ) -> None:
         pairs = set()
         ids = set()
+        recovering = set()
         for attempt, caller in zip(attempts, admitted, strict=True):
             if isinstance(caller, OtpsealError):
                 continue
-            ids.add(attempt.account)
             if caller is not None:
                 pairs.add((caller.id, self._key(attempt.account)))
-        # Others' accounts are read like one's own: the same work.
+                if not caller.has(attempt.account):
+                    # Never looked at: its lock, and the work on its seed, would tell
+                    # by their time that there is one, and keep its owner waiting.
+                    continue
+            ids.add(attempt.account)
+            if attempt.purpose is Purpose.RECOVER and is_text(attempt.account):
+                recovering.add(attempt.account)
         rows = self._tx.accounts({name for name in ids if is_text(name)})
         for name in ids:
             self._subjects[name] = self._subject(rows.get(name))
         if pairs:
             self._budgets = self._tx.budgets(pairs)
-        recovering = {a.account for a in attempts if a.purpose is Purpose.RECOVER}
         if recovering:
-            wanted = {name for name in recovering if is_text(name)}
-            self._recovery = self._tx.recovery_digests(wanted)
+            self._recovery = self._tx.recovery_digests(recovering)
 
     def _subject(self, row: AccountRow | None) -> _Subject | OtpsealError:
         if row is None:
@@ -254,13 +258,15 @@ class _Batch:
     def _decide(
         self, attempt: Attempt, caller: Caller | None
     ) -> Decision | OtpsealError:
-        subject = self._subjects[attempt.account]
         try:
             if caller is None:
-                if isinstance(subject, OtpsealError):
-                    return subject
-                return self._apply(subject, self._judge(subject, attempt, None))
-            if isinstance(subject, SeedMissing) or not caller.has(attempt.account):
+                own = self._subjects[attempt.account]
+                if isinstance(own, OtpsealError):
+                    return own
+                return self._apply(own, self._judge(own, attempt, None))
+            is_own = caller.has(attempt.account)
+            subject = self._subjects[attempt.account] if is_own else None
+            if subject is None or isinstance(subject, SeedMissing):
                 subject = self._stranger(attempt.account)
             if isinstance(subject, OtpsealError):
                 return subject
@@ -367,14 +373,18 @@ class _Batch:
         account = subject.account
         if decision.state is not account.state:
             subject.changed = True
-            spent = decision.state.last_step != account.state.last_step
-            subject.account = replace(account, state=decision.state)
-            if spent and not _is_timed(subject.parameters):
+            before, after = account.state, decision.state
+            moved = before.drift != after.drift or (
+                before.last_step != after.last_step
+                and not _is_timed(subject.parameters)
+            )
+            subject.account = replace(account, state=after)
+            if moved:
                 # The next attempt of this batch looks ahead from here.
                 subject.account = replace(
                     subject.account,
                     candidates=self._decider.candidates(
-                        subject.seed, subject.parameters, decision.state, self._now
+                        subject.seed, subject.parameters, after, self._now
                     ),
                 )
         if decision.counted is not None:

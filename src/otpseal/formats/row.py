@@ -28,8 +28,10 @@ PERIODS: Final = range(15, 301)
 WINDOWS: Final = range(2)
 #: HOTP counters: what a signed 64-bit column holds.
 COUNTERS: Final = range(2**63)
-#: Longest issuer or label, in characters.
+#: Longest issuer or label, in characters, and in bytes of UTF-8: an otpauth URI has
+#: three characters for a byte, and has to fit a QR code (2,331 at level M).
 MAX_NAME_CHARS: Final = 128
+MAX_NAME_BYTES: Final = 192
 
 _ALGORITHMS: Final[dict[str, Algorithm]] = {
     "SHA1": "SHA1",
@@ -164,21 +166,28 @@ def make_entry(
 def names_fault(issuer: str, label: str) -> str | None:
     """Return what is wrong with issuer and label, or None if nothing is.
 
-    Both have at most 128 characters, no control characters or text direction
-    overrides, no blank at either end. The Key URI format separates the two by a
-    colon: the issuer holds none, and a label that does needs an issuer.
+    Both have at most 128 characters and 192 bytes, no control characters or text
+    direction overrides, no blank at either end. The Key URI format separates the two
+    by a colon: the issuer holds none, and a label that does needs an issuer.
     """
-    for name in (issuer, label):
-        if len(name) > MAX_NAME_CHARS:
-            return "issuer or label has more than 128 characters"
-        if name.strip() != name:
-            return "issuer or label begins or ends with a blank"
-        if any(unicodedata.category(c) in _UNFIT or c in _BIDI for c in name):
-            return "issuer or label holds a control character"
+    if fault := _name_fault(issuer) or _name_fault(label):
+        return f"issuer or label {fault}"
     if ":" in issuer:
         return "the issuer holds a colon"
     if ":" in label and not issuer:
         return "the label holds a colon, and there is no issuer"
+    return None
+
+
+def _name_fault(name: str) -> str | None:
+    if len(name) > MAX_NAME_CHARS:
+        return "has more than 128 characters"
+    if name.strip() != name:
+        return "begins or ends with a blank"
+    if any(unicodedata.category(c) in _UNFIT or c in _BIDI for c in name):
+        return "holds a control character"
+    if len(name.encode()) > MAX_NAME_BYTES:  # by now without halves of surrogate pairs
+        return "has more than 192 bytes of UTF-8"
     return None
 
 
