@@ -35,6 +35,7 @@ SQL = {
     "adapters.sql_engine",
     "adapters.sqlite",
     "adapters.postgres",
+    "adapters.sql_prepared",
     "adapters.sql_revision",
     "adapters.sql_store",
 }
