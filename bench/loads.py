@@ -47,14 +47,18 @@ class Load:
     """What wrk saw: answers a second, percentiles in ms, answers in all.
 
     Attributes:
+        cpu_us: of the server's processes, for each answer.
         client_share: of one core, what wrk itself used.
+        others_share: of one core, what neither of the two used: other programs.
     """
 
     rate: float
     p50_ms: float
     p99_ms: float
     answers: int
+    cpu_us: float
     client_share: float
+    others_share: float
 
 
 @dataclass
@@ -109,6 +113,7 @@ def running(
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
     )
+    # taskset has become the server: the process is the one that was started.
     try:
         for line in process.stdout or ():
             if found := re.search(r"ready on (\S+)", line):
@@ -192,29 +197,68 @@ def load(
     script.write_text(request.lua(urlsplit(server.url).netloc))
     command = ["taskset", "-c", core, "wrk", "-t1", f"-c{connections}"]
     command += [f"-d{seconds:g}s", "--timeout", "30s", "-s", str(script)]
-    before = os.times()
+    before = _Used.now(server.pid)
     done = subprocess.run(
         [*command, server.url + request.path],
         capture_output=True,
         text=True,
         check=True,
     )
-    after = os.times()
+    used = _Used.now(server.pid).since(before)
     found = re.search(r"RESULT (\d+) (\d+) (\d+) ([\d.]+) ([\d.]+)", done.stdout)
     if not found:
         sys.exit(f"wrk said:\n{done.stdout}")
     answers, microseconds, errors, p50, p99 = map(float, found.groups())
     if errors:
         sys.exit(f"{errors:.0f} answers of {request.path} were refusals")
-    used = after.children_user + after.children_system
-    used -= before.children_user + before.children_system
     return Load(
         rate=answers / microseconds * 1e6,
         p50_ms=p50 / 1000,
         p99_ms=p99 / 1000,
         answers=int(answers),
-        client_share=used / (after.elapsed - before.elapsed),
+        cpu_us=used.server / answers * 1e6,
+        client_share=used.client / used.elapsed,
+        others_share=max(0, used.all - used.server - used.client) / used.elapsed,
     )
+
+
+@dataclass(frozen=True)
+class _Used:
+    """Seconds of processor time: of a server, of our children, of everybody."""
+
+    server: float
+    client: float
+    all: float
+    elapsed: float
+
+    @classmethod
+    def now(cls, pid: int) -> "_Used":
+        times = os.times()
+        children = times.children_user + times.children_system
+        total = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+        ticks = os.sysconf("SC_CLK_TCK")
+        busy = sum(map(int, total[:8])) - int(total[3]) - int(total[4])
+        server = sum(_seconds(member) for member in family(pid))
+        return cls(server, children, busy / ticks, times.elapsed)
+
+    def since(self, before: "_Used") -> "_Used":
+        return _Used(
+            self.server - before.server,
+            self.client - before.client,
+            self.all - before.all,
+            self.elapsed - before.elapsed,
+        )
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and its children."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [pid, *map(int, path.read_text().split())]
+
+
+def _seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def send_exactly(server: Server, request: Request, count: int) -> None:
