@@ -130,6 +130,18 @@ class MemoryTransaction:
                 raised += 1
         return raised
 
+    def count_ahead(self, now: float) -> int:
+        return sum(
+            row.parameters.type is OtpType.TOTP
+            and row.state.last_step
+            > row.parameters.step_at(now, row.state.drift) + row.parameters.window
+            for row in self.tables.accounts.values()
+        )
+
+    def all_buried(self, now: float) -> dict[bytes, int]:
+        stones = self.tables.tombstones.items()
+        return {key: step for key, (step, until) in stones if until > now}
+
     def callers(self, digests: Collection[bytes]) -> dict[bytes, Caller]:
         every = self.tables.callers.values()
         return {caller.digest: caller for caller in every if caller.digest in digests}

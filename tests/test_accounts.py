@@ -127,7 +127,7 @@ def test_a_seed_has_one_account(service: Service) -> None:
         service.accounts.replace_seed("bank/a", SEED)
 
     assert service.account("c") is None
-    assert [("c", '{"count":1}'), ("bank/a", '{"count":1}')] == events(
+    assert [("", '{"count":1}'), ("bank/a", '{"count":1}')] == events(
         service, Kind.SEED_REFUSED
     )
 

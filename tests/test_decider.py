@@ -307,6 +307,36 @@ def test_every_purpose_is_blind(
     assert seen(known) == seen("shop/none") == seen("bank/a")
 
 
+@pytest.mark.parametrize("purpose", Purpose)
+def test_who_is_given_up_tells_nothing(
+    service: Service, clock: TurnedClock, purpose: decider.Purpose
+) -> None:
+    """After a hundred wrong codes both are disabled, for malformed codes too."""
+    mine = token(service, "shop/")
+    service.accounts.create(NewAccount("shop/new"))
+    known = "shop/new" if purpose is Purpose.CONFIRM else "shop/a"
+    for _ in range(105):
+        wrong = wrong_code_at(clock())
+        decide(
+            service,
+            *[
+                Attempt(wrong, name, mine, purpose, wrong)
+                for name in (known, "shop/none")
+            ],
+        )
+        clock.turn(86_401 if _ > 10 else 3_600)
+
+    for code in ("x", "000000"):
+        found = decide(
+            service,
+            *[
+                Attempt(code, name, mine, purpose, code)
+                for name in (known, "shop/none", known, "shop/none")
+            ],
+        )
+        assert ["DISABLED 0"] * 4 == found
+
+
 def test_a_match_of_the_dummy_seed_is_wrong(
     service: Service, clock: TurnedClock
 ) -> None:

@@ -26,9 +26,11 @@ LEDGER = {
     "storage_key",
     "ports",
 }
+FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
 #: What a service is made of: each may import those before it.
 PARTS = ["timekeeper", "seed_keeping", "decider", "callers", "accounts", "upkeep"]
-FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
+#: What administrators do beside it, each by itself.
+DESKS = {"clock_desk", "moving", "export", "backup", "restore"}
 USE_CASES = {"service", "authority", "minute"}
 SQL = {
     "adapters.sql_schema",
@@ -37,6 +39,7 @@ SQL = {
     "adapters.postgres",
     "adapters.sql_prepared",
     "adapters.sql_revision",
+    "adapters.sql_bulk",
     "adapters.sql_store",
 }
 FILES = {
@@ -58,7 +61,6 @@ ALLOWED: dict[str, set[str]] = {
     "throttle": RULES,
     "audit": RULES,
     "access": RULES,
-    "account_id": RULES,
     "recovery": RULES,
     "wallclock": RULES,
     "keypolicy": RULES,
@@ -68,6 +70,10 @@ ALLOWED: dict[str, set[str]] = {
     "envelope": {*RULES, "padding"},
     "proof": {*RULES, "padding", "keypolicy"},
     "storage_key": {*RULES, "padding"},
+    "backup_format": RULES,
+    "backup_merge": {*RULES, "totp", "verification"},
+    "travel": {*RULES, "totp", "padding", "account_id"},
+    "account_id": RULES,
     "formats.row": {*RULES, "account_id"},
     "formats.content": {*RULES, "formats.row"},
     **{
@@ -85,10 +91,24 @@ ALLOWED: dict[str, set[str]] = {
     "ledger": LEDGER,
     # row 3: use cases and adapters
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
+    "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:4]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "service": {*LEDGER, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
+    "clock_desk": {*LEDGER, "ledger", "timekeeper"},
+    "moving": {*LEDGER, "ledger", "seed_keeping", "formats.row", "travel"},
+    "export": {*LEDGER, "ledger", "formats.otpauth", "formats.row", "travel"},
+    "backup": {*LEDGER, "ledger", "backup_format"},
+    "restore": {
+        *LEDGER,
+        "ledger",
+        "timekeeper",
+        "backup",
+        "backup_format",
+        "backup_merge",
+    },
     **{name: {*LEDGER, *SQL} - {name} for name in SQL},
+    "adapters.sql_backup": {*LEDGER, *SQL},
     **dict.fromkeys(FILES, LEDGER),
     "adapters": set(),
     "adapters.migrations": set(),
@@ -115,6 +135,17 @@ ALLOWED: dict[str, set[str]] = {
     | {"store_inspection"},
     "doctor": {*LEDGER, "ledger", "service", "adapters.file_code_log", "findings"}
     | {"config", "health", "wiring", "store_inspection", "file_checks"},
+    "wiring_desks": {
+        *LEDGER,
+        *DESKS,
+        *SQL,
+        "adapters.sql_backup",
+        "adapters.file_keys",
+        "config",
+        "service",
+        "timekeeper",
+        "wiring",
+    },
     # the doors' door
     "": {"errors", "service", "totp", "verification", "config", "wiring"},
     "__main__": {"cli"},
@@ -122,11 +153,15 @@ ALLOWED: dict[str, set[str]] = {
 INSIDE = {
     *LEDGER,
     *PARTS,
+    *DESKS,
     *USE_CASES,
     "formats",
     "formats.row",
+    "formats.content",
     "formats.otpauth",
     "events",
+    "travel",
+    "wiring_desks",
     "ledger",
     "committer",
     "health",
@@ -143,6 +178,7 @@ BESIDES: dict[str, set[str]] = {
     "cli.keys": {"adapters.file_keys"},
     "cli.proof": {"adapters.file_keys"},
     "cli.seed": {"adapters.file_keys"},
+    "cli.moving": {"adapters.file_keys"},
     "cli.request": {"adapters.file_keys", "adapters.authority_client"},
     "cli.demo": {"adapters.authority_client"},
     # Brings up a database before there is a key to open its store by.

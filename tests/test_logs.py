@@ -177,6 +177,31 @@ def test_json_lines_of_the_program(tmp_path: Path, service_keys: RsaKeys) -> Non
     assert "request_id" not in found
 
 
+def fail_once(server: Server, request_id: str) -> None:
+    """Have the store fail during a request of that id."""
+    database = server.directory / "data" / "otpseal.db"
+    away = database.with_name("away")
+    database.rename(away)
+    try:
+        code = {"code": wrong_code_at(time.time())}
+        reply = server.post("/verify-2fa", code, {"X-Request-Id": request_id})
+        assert reply.status == 503
+    finally:
+        away.rename(database)
+
+
+def test_lines_have_ids_without_an_access_log(
+    tmp_path: Path, service_keys: RsaKeys
+) -> None:
+    """The ids are there whenever a line is."""
+    with serving(tmp_path, service_keys, log_format="json") as server:
+        fail_once(server, "the-one")
+
+        assert ["the-one"] == [
+            line.get("request_id") for line in said(server) if line["level"] == "error"
+        ]
+
+
 @pytest.mark.parametrize("setting", ["log_format", "access_log"])
 def test_other_values_are_refused(tmp_path: Path, setting: str) -> None:
     """By the setting's name, and not in the silence of a default."""
@@ -288,19 +313,9 @@ def test_each_request_of_a_connection_has_an_id_of_its_own(server: Server) -> No
     assert 3 == len(set(ids))
 
 
-def test_lines_made_during_a_request_have_its_id(
-    server: Server, service_keys: RsaKeys
-) -> None:
+def test_lines_made_during_a_request_have_its_id(server: Server) -> None:
     """A complaint of the store, by the id that the client gave."""
-    database = server.directory / "data" / "otpseal.db"
-    away = database.with_name("away")
-    database.rename(away)
-    try:
-        headers = {"X-Request-Id": "the-one"}
-        code = {"code": wrong_code_at(time.time())}
-        assert server.post("/verify-2fa", code, headers).status == 503
-    finally:
-        away.rename(database)
+    fail_once(server, "the-one")
 
     lines = [line for line in said(server) if line["level"] == "error"]
     assert ["the-one"] == [line["request_id"] for line in lines]

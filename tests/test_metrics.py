@@ -303,8 +303,11 @@ sys.stdout.buffer.write(metrics.page())
 """
 PARENT = """
 import os, sys
-from otpseal.http.metrics import SHARED_DIRECTORY, shared_page
-sys.stdout.buffer.write(shared_page(os.environ[SHARED_DIRECTORY]))
+from otpseal.http.metrics import SHARED_DIRECTORY, forget_worker, shared_page
+directory = os.environ[SHARED_DIRECTORY]
+for pid in sys.argv[1:]:
+    forget_worker(int(pid), directory)
+sys.stdout.buffer.write(shared_page(directory))
 """
 
 
@@ -331,6 +334,13 @@ def test_several_workers_are_summed(tmp_path: Path) -> None:
         assert 2 == found["otpseal_refusals_total{code=overloaded}"]
         assert 2 == found["otpseal_batch_size_count{}"]
         assert any(name.startswith("otpseal_build_info{") for name in found)
+    assert 4 == parent["otpseal_waiting{queue=attempts}"]
+
+    pids = {path.stem.rpartition("_")[2] for path in tmp_path.glob("*livesum_*.db")}
+    assert 2 == len(pids)
+    after = run(PARENT, *pids)
+    assert "otpseal_waiting{queue=attempts}" not in after
+    assert 5 == after["otpseal_decisions_total{outcome=accepted}"]
 
 
 def test_two_apps_in_a_process_do_not_share() -> None:

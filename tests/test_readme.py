@@ -27,6 +27,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 ADRS = sorted(ROOT.glob("docs/adr/*.md"))
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in DOCS}
+REFERENCE = TEXTS["docs/reference.md"]
 MAX_README_LINES = 200
 
 #: What both sides say on stderr while they make their first key.
@@ -36,6 +37,8 @@ TOLD = "INFO making an RSA-4096 key for the new store"
 VARIABLE = (
     (r"127\.0\.0\.1:[0-9]+", "HOST"),
     (r'"code":"[0-9]{6}","valid_for":([1-9]|[12][0-9]|30)\}', '"code":CODE}'),
+    (r"secret=[A-Z2-7]{32}&", "secret=SEED&"),
+    (r'"step":[0-9]{8}\}', '"step":STEP}'),
     (r"684 characters, [A-Za-z0-9+/]{24}\.\.\.", "684 characters, SEALED..."),
 )
 
@@ -196,6 +199,30 @@ class TestRun:
             codes |= zip(codes_in(shown), codes_in(done.stdout), strict=True)
         assert codes
 
+    @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+    def test_the_v1_api(self, sealed_seeds: Path, service_url: str) -> None:
+        """Its lines, run one after the other in one shell, print what README shows."""
+        steps = console("token=")
+        mark = "-- next --"
+        lines = [f"{command}\necho '{mark}'" for command, _ in steps]
+        script = "\n".join(lines).replace("http://127.0.0.1:8080", service_url)
+
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=sealed_seeds,
+            env=environment()
+            | {"PATH": f"{Path(otpseal()).parent}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+        printed = done.stdout.split(f"{mark}\n")[:-1]
+        assert [without_variables(shown) for _, shown in steps] == [
+            without_variables(said) for said in printed
+        ]
+        assert done.stderr == ""
+
     def test_every_answer_of_the_contract_is_shown(self) -> None:
         """The block shows success and every error that needs no fault to be seen."""
         shown = "".join(output for _, output in console("url="))
@@ -223,7 +250,7 @@ class TestTables:
         """The table has every setting with its default, and no other."""
         shown = {
             name.strip("`"): default.strip("`")
-            for name, default, _ in table("## Settings")
+            for name, default, _ in table("## Settings", REFERENCE)
         }
 
         assert shown == {
@@ -235,7 +262,7 @@ class TestTables:
         """Each number in the table has its unit or its meaning beside it."""
         numbers = {
             name: meaning
-            for name, default, meaning in table("## Settings")
+            for name, default, meaning in table("## Settings", REFERENCE)
             if default.strip("`").isdigit()
         }
 
@@ -248,15 +275,15 @@ class TestTables:
     def test_commands(self) -> None:
         """The table has every command, and no other."""
         shown = re.findall(
-            r"`otpseal ([a-z ]+)`",
-            " ".join(row[0] for row in table("## The command line")),
+            r"`otpseal ([a-z -]+)`",
+            " ".join(row[0] for row in table("## The command line", REFERENCE)),
         )
 
         assert sorted(shown) == sorted(set(leaves()))
 
     def test_exit_codes(self) -> None:
-        """README names every exit code, and no other."""
-        (line,) = re.findall(r"^Exit codes: (.*)$", README, re.MULTILINE)
+        """docs/reference.md names every exit code, and no other."""
+        (line,) = re.findall(r"^Exit codes: (.*)$", REFERENCE, re.MULTILINE)
 
         shown = {int(number) for number in re.findall(r"(?<!\d)\d(?!\d)", line)}
 
@@ -276,9 +303,9 @@ class TestTables:
         """docs/protocol.md names the labels and tags of the source, and no other."""
         source = "".join(
             (ROOT / "src" / "otpseal" / name).read_text("utf-8")
-            for name in ("storage_key.py", "authority.py")
+            for name in ("storage_key.py", "authority.py", "access.py")
         )
-        pattern = r"[`\"](otpseal [a-z ]+ v1)[`\"]"
+        pattern = r"[`\"](otpseal [a-z ]+ v[12])(?:\\0)?[`\"]"
 
         shown = set(re.findall(pattern, TEXTS["docs/protocol.md"]))
 
@@ -330,9 +357,9 @@ class TestNames:
     def test_commands(self, name: str) -> None:
         """Every command and every target of make that is named exists."""
         known = set(leaves())
-        text = re.sub(r"`otpseal [a-z ]+ v1`", "", TEXTS[name])  # domain tags
+        text = re.sub(r"`otpseal [a-z ]+ v[12]`", "", TEXTS[name])  # domain tags
         for words in re.findall(
-            r"(?:`|/bin/|service )otpseal ([a-z]+(?: [a-z]+)?)", text
+            r"(?:`|/bin/|service )otpseal ([a-z]+(?: [a-z-]+)?)", text
         ):
             group = words.split()[0]
             assert words in known or group in known, words
@@ -429,6 +456,8 @@ def default_of(value: object) -> str:
     """Return a setting's default as the table has it."""
     if value is None:
         return "unset"
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return "empty" if value == () else str(value)
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from otpseal import recovery, throttle, totp, verification
 from otpseal.access import Caller, Scope
 from otpseal.account_id import parse_account_id
-from otpseal.audit import Detail, Event, Kind
+from otpseal.audit import NO_ACCOUNT, Detail, Event, Kind
 from otpseal.callers import enter, expect_covered, expect_inside
 from otpseal.decider import DEFAULT_ACCOUNT, is_text
 from otpseal.errors import (
@@ -21,6 +21,8 @@ from otpseal.errors import (
     ParametersRefused,
     SeedConflict,
 )
+from otpseal.formats.otpauth import key_uri
+from otpseal.formats.row import names_fault
 from otpseal.ledger import Ledger
 from otpseal.ports import AccountRow, Clock, Store, Transaction
 from otpseal.secret import Secret
@@ -139,7 +141,8 @@ class AccountBook:
             ledger = Ledger(tx, self._storage_key)
             row = None
             if tx.holder(self._storage_key.fingerprint(made.seed)) is not None:
-                ledger.count(Kind.SEED_REFUSED, made.account, now)
+                # Not under an id that a caller may choose anew each time.
+                ledger.count(Kind.SEED_REFUSED, NO_ACCOUNT, now)
             else:
                 row = SeedKeeper(tx, self._storage_key).add(made, now)
                 kind = made.parameters.type.value
@@ -334,17 +337,33 @@ class AccountBook:
         return codes
 
 
+def otpauth_uri(account: AccountRow, seed: Secret) -> str:
+    """Return what an authenticator app reads an account from; as secret as the seed.
+
+    Without a label the account's id stands in for it.
+    """
+    parameters = account.parameters
+    timed = parameters.type is totp.OtpType.TOTP
+    return key_uri(
+        seed,
+        issuer=account.issuer,
+        label=account.label or account.id,
+        kind=parameters.type.value,
+        algorithm=parameters.algorithm,
+        digits=parameters.digits,
+        period=parameters.period,
+        counter=0 if timed else account.state.last_step + 1,
+    )
+
+
 def _new_seed(new: NewAccount, seed: Secret, status: Status) -> NewSeed:
     parse_account_id(new.id)
     if new.id == DEFAULT_ACCOUNT and new.parameters != totp.CLASSIC:
         raise ParametersRefused(
             "the account `default` serves the classic API: TOTP, SHA1, 6 digits, 30 s"
         )
-    for text in (new.issuer, new.label):
-        if not totp.is_shown_name(text):
-            raise ParametersRefused(
-                "issuer and label have at most 128 characters, none of them control"
-            )
+    if fault := names_fault(new.issuer, new.label):
+        raise ParametersRefused(fault)
     made = NewSeed(
         new.id, seed, new.parameters, new.issuer, new.label, status, new.counter
     )

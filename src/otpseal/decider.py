@@ -123,7 +123,7 @@ class Decider:
         if not self.timekeeper.may_verify(tx, now):
             ledger = Ledger(tx, self.storage_key)
             ledger.count(Kind.CLOCK_BEHIND, NO_ACCOUNT, now, len(attempts))
-            return [ClockBehind("Clock behind the store")] * len(attempts)
+            return [ClockBehind() for _ in attempts]
         batch = _Batch(self, tx, now)
         return batch.run(attempts)
 

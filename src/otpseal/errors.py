@@ -24,6 +24,8 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── AccountExists            the account's id is taken
     ├── AccountNotPending        there is nothing to confirm
     ├── ParametersRefused        algorithm, digits, period or window out of range
+    ├── BackupRefused            a backup cannot be restored, or not here
+    ├── MoveRefused              accounts cannot be brought in, or written out, so
     ├── Overloaded               a bounded queue is full
     ├── CodeLogUnwritable        the code log cannot be appended to
     ├── ProofRefused             a commit proof cannot be made or does not verify
@@ -151,6 +153,13 @@ class ClockBehind(OtpsealError):
 
     code = "clock_behind"
 
+    def __init__(self) -> None:
+        super().__init__(
+            "this machine's clock is behind the time that the store has seen, or parts"
+            " from the database's: set it right, or, if the store is wrong, run"
+            " `otpseal clock accept`"
+        )
+
 
 class Unauthenticated(OtpsealError):
     """No valid caller is known by this token or client certificate."""
@@ -212,6 +221,18 @@ class ParametersRefused(OtpsealError):
     """Algorithm, digits, period, window, counter or seed length out of range."""
 
     code = "parameters_refused"
+
+
+class BackupRefused(OtpsealError):
+    """A backup is damaged, not ours, or not for this store; nothing was changed."""
+
+    code = "backup_refused"
+
+
+class MoveRefused(OtpsealError):
+    """Accounts cannot be brought in from a file, or written out to one, like this."""
+
+    code = "move_refused"
 
 
 class Overloaded(OtpsealError):

@@ -69,6 +69,9 @@ def check_files(settings: Settings) -> Iterator[Finding]:
     )
     for check, path in (
         ("passphrase file", settings.key_passphrase_file),
+        ("database password file", settings.database_password_file),
+        ("TLS key file", settings.tls_key_file),
+        ("TLS passphrase file", settings.tls_key_passphrase_file),
         ("token file", settings.classic_token_file),
         ("metrics token file", settings.metrics_token_file),
     ):

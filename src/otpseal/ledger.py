@@ -27,7 +27,8 @@ class Ledger:
     def record(self, *events: Event) -> None:
         """Append `events`."""
         if events:
-            self._tx.append_events([self._row(event) for event in events])
+            rows = [event_row(event, self._storage_key) for event in events]
+            self._tx.append_events(rows)
 
     def count(self, kind: Kind, account: str, now: float, count: int = 1) -> None:
         """Count what is not to be listed one by one."""
@@ -43,15 +44,14 @@ class Ledger:
                 self._tx.put_tally(flushed)
                 self.record(*events)
 
-    def _row(self, event: Event) -> EventRow:
-        kind, at_ms, detail = event.kind.value, event.at_ms, event.detail_json
-        mac = self._storage_key.authenticate(
-            canonical_bytes(
-                kind=kind, at_ms=at_ms, account=event.account, detail=detail
-            )
-        )
-        # The store gives the id.
-        return EventRow(0, at_ms, kind, event.account, detail, mac)
+
+def event_row(event: Event, storage_key: StorageKey) -> EventRow:
+    """Return an event as it rests; the store gives the id."""
+    kind, at_ms, detail = event.kind.value, event.at_ms, event.detail_json
+    mac = storage_key.authenticate(
+        canonical_bytes(kind=kind, at_ms=at_ms, account=event.account, detail=detail)
+    )
+    return EventRow(0, at_ms, kind, event.account, detail, mac)
 
 
 class MemoryCounts:

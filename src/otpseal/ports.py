@@ -180,6 +180,9 @@ class Transaction(Protocol):
         Never lowers one. Returns how many were raised.
         """
 
+    def count_ahead(self, now: float) -> int:
+        """Return how many TOTP accounts have spent steps later than that."""
+
     def save_states(self, states: Iterable[tuple[str, State]]) -> None:
         """Store the new states of existing accounts."""
 
@@ -275,6 +278,9 @@ class Transaction(Protocol):
 
     def buried(self, fingerprint: bytes, now: float) -> int | None:
         """Return the last step of a removed seed; forgets what is over."""
+
+    def all_buried(self, now: float) -> dict[bytes, int]:
+        """Return the last steps of all removed seeds that are remembered at `now`."""
 
     def issued(self, pair: bytes) -> IssuedSeed | None:
         """Return the seed issued for a pair, its row locked."""

@@ -9,6 +9,7 @@ number.
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 MASK: Final = "[redacted]"
@@ -93,9 +94,11 @@ _BEARER: Final = re.compile(r"\b(bearer|basic)\s+\S+", re.IGNORECASE)
 # No boundaries: a secret may be glued to what comes before it. Base64 of both alphabets
 # covers hex from 40 characters on.
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
-_BASE32: Final = re.compile(r"[A-Z2-7]{26,}=*|[a-z2-7]{26,}=*")
+_BASE32: Final = re.compile(r"[A-Z2-7]{26}|[a-z2-7]{26}")
 # A seed of the least length, 16 bytes, has 32.
-_HEX: Final = re.compile(r"[0-9a-f]{32,}|[0-9A-F]{32,}")
+_HEX: Final = re.compile(r"[0-9a-f]{32}|[0-9A-F]{32}")
+# What is masked if one of them is in it: the digits of one may end a run of the other.
+_RUN: Final = re.compile(r"[A-Za-z0-9]{26,}")
 _DIGITS: Final = re.compile(r"(?<![0-9])[0-9]{6,8}(?![0-9])")
 
 # Lower-case segments with slashes between them: 30 random bytes read so once in 10^8.
@@ -116,10 +119,13 @@ def redact_text(text: str, *, suspicious: bool = False, short_hex: bool = True) 
     text = _BEARER.sub(rf"\1 {MASK}", text)
     text = _TOKEN.sub(MASK, text)
     text = _BASE64.sub(_mask_unless_path, text)
-    text = _BASE32.sub(MASK, text)
-    if short_hex:
-        text = _HEX.sub(MASK, text)
+    shapes = (_BASE32, _HEX) if short_hex else (_BASE32,)
+    text = _RUN.sub(partial(_mask_if, shapes), text)
     return _DIGITS.sub(MASK, text) if suspicious else text
+
+
+def _mask_if(shapes: tuple[re.Pattern[str], ...], found: "re.Match[str]") -> str:
+    return MASK if any(shape.search(found[0]) for shape in shapes) else found[0]
 
 
 def _mask_unless_path(found: "re.Match[str]") -> str:

@@ -46,6 +46,24 @@ class NewSeed:
         totp.check_counter(self.counter)
 
 
+def sealed_row(new: NewSeed, storage_key: StorageKey, now: float) -> AccountRow:
+    """Return the row of a new account, that nothing was spent of."""
+    parameters = new.parameters
+    timed = parameters.type is totp.OtpType.TOTP
+    return AccountRow(
+        id=new.account,
+        sealed_seed=storage_key.seal_seed(
+            new.seed, new.account, parameters=parameters.canonical
+        ),
+        fingerprint=storage_key.fingerprint(new.seed),
+        parameters=parameters,
+        imported_at=now,
+        state=State(status=new.status, last_step=NEVER if timed else new.counter - 1),
+        issuer=new.issuer,
+        label=new.label,
+    )
+
+
 class SeedKeeper:
     """Puts seeds into accounts within one transaction."""
 
@@ -55,22 +73,7 @@ class SeedKeeper:
 
     def seal(self, new: NewSeed, now: float) -> AccountRow:
         """Return the row of a new account, that nothing was spent of."""
-        storage_key, parameters = self._storage_key, new.parameters
-        timed = parameters.type is totp.OtpType.TOTP
-        return AccountRow(
-            id=new.account,
-            sealed_seed=storage_key.seal_seed(
-                new.seed, new.account, parameters=parameters.canonical
-            ),
-            fingerprint=storage_key.fingerprint(new.seed),
-            parameters=parameters,
-            imported_at=now,
-            state=State(
-                status=new.status, last_step=NEVER if timed else new.counter - 1
-            ),
-            issuer=new.issuer,
-            label=new.label,
-        )
+        return sealed_row(new, self._storage_key, now)
 
     def add(self, new: NewSeed, now: float) -> AccountRow:
         """Make an account, neither whose id nor whose seed is there yet."""

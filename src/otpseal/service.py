@@ -284,8 +284,5 @@ class Service:
         if row is not None:
             row.open_seed(self.storage_key)
         if not may_verify:
-            raise ClockBehind(
-                "this machine's clock is behind the time that the store has seen: set"
-                " it right, or, if the store is wrong, run `otpseal clock accept`"
-            )
+            raise ClockBehind
         return row

@@ -58,10 +58,6 @@ MAX_SEED_BYTES: Final = 64
 _MAX_COUNTER: Final = 2**63 - 1
 
 
-# No control characters and no halves of surrogate pairs.
-_SHOWN: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,128}")
-
-
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """What turns a seed into codes.
@@ -138,11 +134,6 @@ class Code:
 
     text: str = field(repr=False)
     valid_for: int
-
-
-def is_shown_name(text: str) -> bool:
-    """Tell whether an issuer or a label can be stored, and shown by a device."""
-    return _SHOWN.fullmatch(text) is not None
 
 
 def check_counter(counter: int) -> None:

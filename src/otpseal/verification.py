@@ -200,18 +200,35 @@ class _Case:
             outcome, self.account.state, counted=counted, standing=self.standing
         )
 
-    def barred(self, wanted: Status = Status.ACTIVE) -> Decision | None:
-        """Rules 1 and 3: the decision, if the attempt is not to be looked at."""
+    def shut(self, wanted: Status = Status.ACTIVE) -> Decision | None:
+        """Rule 1: the decision, if the account decides nothing.
+
+        An unknown account is shut by as many wrong codes as disable one that exists.
+        """
         given_up = not self.account.known and throttle.is_exhausted(
             self.budget, self.policy
         )
-        if self.account.state.status is not wanted or given_up:
-            return self.unchanged(Outcome.DISABLED, Kind.ATTEMPT_DISABLED)
+        if self.account.state.status is wanted and not given_up:
+            return None
+        return self.unchanged(Outcome.DISABLED, Kind.ATTEMPT_DISABLED)
+
+    def waiting(self) -> Decision | None:
+        """Rule 3: the decision, if the attempt is not to be looked at yet."""
         wait = throttle.seconds_to_wait(self.budget, self.now, self.policy)
         if wait > 0:
             budget = throttle.refuse(self.budget, self.now, self.policy)
             return self.close(Outcome.THROTTLED, budget, retry_after_s=wait)
         return None
+
+    def barred(
+        self,
+        wanted: Status = Status.ACTIVE,
+        *,
+        well_formed: bool,
+    ) -> Decision | None:
+        """Rules 1 to 3, in their order: the decision, if the code is not looked at."""
+        malformed = None if well_formed else self.unchanged(Outcome.MALFORMED)
+        return self.shut(wanted) or malformed or self.waiting()
 
     def told(self) -> tuple[Event, ...]:
         """Return the event about the refusals of a wait that is over."""
@@ -279,11 +296,8 @@ def decide(
         policy: the price of wrong codes.
     """
     case = _Case(account, standing, now, policy)
-    if account.state.status is not Status.ACTIVE:
-        return case.unchanged(Outcome.DISABLED, Kind.ATTEMPT_DISABLED)
-    if not _is_submittable(code, account, standing):
-        return case.unchanged(Outcome.MALFORMED)
-    if barred := case.barred():
+    well_formed = _is_submittable(code, account, standing)
+    if barred := case.barred(well_formed=well_formed):
         return barred
     step = totp.match(code, account.candidates)
     return case.judge(step, account.state, Kind.ATTEMPT_ACCEPTED)
@@ -302,12 +316,12 @@ def decide_confirmation(
     Raises:
         AccountNotPending: there is nothing to confirm; nothing was decided.
     """
-    if account.known and account.state.status is not Status.PENDING:
+    if account.known and account.state.status is Status.ACTIVE:
         raise AccountNotPending("The account is not pending")
     case = _Case(account, standing, now, policy)
-    if not _is_submittable(code, account, standing):
-        return case.unchanged(Outcome.MALFORMED)
-    if barred := case.barred(account.state.status):
+    wanted = Status.PENDING if account.known else Status.ACTIVE
+    well_formed = _is_submittable(code, account, standing)
+    if barred := case.barred(wanted, well_formed=well_formed):
         return barred
     active = replace(account.state, status=Status.ACTIVE)
     step = totp.match(code, account.candidates)
@@ -337,9 +351,8 @@ def decide_resync(
         policy: the price of wrong codes.
     """
     case = _Case(account, standing, now, policy)
-    if not all(_is_submittable(code, account, standing) for code in codes):
-        return case.unchanged(Outcome.MALFORMED)
-    if barred := case.barred():
+    well_formed = all(_is_submittable(code, account, standing) for code in codes)
+    if barred := case.barred(well_formed=well_formed):
         return barred
     step = totp.match_pair(*codes, account.candidates)
     if step is not None and step - 1 <= account.state.last_step:
@@ -372,7 +385,7 @@ def decide_recovery(
         policy: the price of wrong codes.
     """
     case = _Case(account, standing, now, policy)
-    if barred := case.barred():
+    if barred := case.barred(well_formed=True):
         return barred
     if not found or not account.known:
         return case.wrong()

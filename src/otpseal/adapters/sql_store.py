@@ -5,12 +5,13 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, cast
 
 from sqlalchemy import (
     BigInteger,
-    Column,
+    ColumnElement,
     Connection,
     Engine,
     Insert,
@@ -27,6 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from otpseal import throttle
 from otpseal.access import Caller, Scope
 from otpseal.adapters import sql_schema as schema
+from otpseal.adapters.sql_bulk import found_among, insert_all
 from otpseal.adapters.sql_engine import (
     PATIENCE_S,
     STATEMENT_TIMEOUT_S,
@@ -40,10 +42,6 @@ from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
 from otpseal.totp import OtpType, Parameters
 from otpseal.verification import State, Status
 
-T = TypeVar("T")
-
-_MAX_PARAMETERS: Final = 10_000
-
 _STATE = (
     "status",
     "last_step",
@@ -54,6 +52,9 @@ _STATE = (
     "refused",
 )
 _BUDGET = ("failures", "wait_until", "refused", "touched_at")
+_ACCOUNT = tuple(schema.accounts.columns.keys())
+_EVENT = ("at_ms", "kind", "account", "detail", "mac")
+_MANY = 1000  # more than any batch of attempts
 # There may be no row to lock yet: a lock by name takes its place. In the order of the
 # names, so that two replicas never lock in opposite orders.
 _LOCK_NAMES = text(
@@ -65,7 +66,6 @@ _READ_TALLY = select(schema.tallies.c.pending, schema.tallies.c.since).where(
     schema.tallies.c.account == bindparam("account"),
 )
 _APPEND_SIZES = (64, 32, 16, 8, 4, 2, 1)
-_EVENT = ("at_ms", "kind", "account", "detail", "mac")
 _ONLY = 1  # the primary key of the one storage key
 
 
@@ -166,6 +166,11 @@ class SqlTransaction:
         """The database's Unix time when the lock was got; None if it has no clock."""
         return self._database_time
 
+    @property
+    def connection(self) -> Connection:
+        """What this transaction is on, for backups."""
+        return self._connection
+
     def storage_key_record(self) -> bytes | None:
         """See `otpseal.ports.Transaction`."""
         query = select(schema.storage_keys.c.record)
@@ -222,26 +227,19 @@ class SqlTransaction:
 
     def add_accounts(self, rows: Sequence[AccountRow]) -> None:
         """See `otpseal.ports.Transaction`."""
-        if rows:
-            values = [_account_values(row) for row in rows]
-            self._connection.execute(insert(schema.accounts), values)
+        pick, values = itemgetter(*_ACCOUNT), map(_account_values, rows)
+        table = schema.accounts
+        insert_all(self._connection, table, _ACCOUNT, map(pick, values))
 
     def existing(
         self, ids: Collection[str], fingerprints: Collection[bytes]
     ) -> tuple[set[str], set[bytes]]:
         """See `otpseal.ports.Transaction`."""
-        table = schema.accounts
+        c = schema.accounts.c
         return (
-            self._found(table.c.id, ids),
-            self._found(table.c.fingerprint, fingerprints),
+            found_among(self._connection, c.id, ids),
+            found_among(self._connection, c.fingerprint, fingerprints),
         )
-
-    def _found(self, column: Column[T], wanted: Collection[T]) -> set[T]:
-        found: set[T] = set()
-        for some in _portions(list(wanted)):
-            query = select(column).where(column.in_(some))
-            found |= set(self._connection.execute(query).scalars())
-        return found
 
     def delete_account(self, account: str) -> None:
         """See `otpseal.ports.Transaction`."""
@@ -256,15 +254,21 @@ class SqlTransaction:
 
     def raise_last_steps(self, now: float) -> int:
         """See `otpseal.ports.Transaction`."""
-        c = schema.accounts.c
-        seconds = bindparam("now", math.floor(now), type_=BigInteger)
-        current = seconds // c.period + c.drift + c.window_steps
+        c, newest = schema.accounts.c, _newest_step(now)
         statement = (
             sql_update(schema.accounts)
-            .where(c.type == OtpType.TOTP.value, c.last_step < current)
-            .values(last_step=current)
+            .where(c.type == OtpType.TOTP.value, c.last_step < newest)
+            .values(last_step=newest)
         )
         return self._connection.execute(statement).rowcount
+
+    def count_ahead(self, now: float) -> int:
+        """See `otpseal.ports.Transaction`."""
+        c, newest = schema.accounts.c, _newest_step(now)
+        query = select(func.count()).where(
+            c.type == OtpType.TOTP.value, c.last_step > newest
+        )
+        return self._connection.execute(query).scalar_one()
 
     def save_states(self, states: Iterable[tuple[str, State]]) -> None:
         """See `otpseal.ports.Transaction`."""
@@ -420,6 +424,11 @@ class SqlTransaction:
 
     def append_events(self, rows: Sequence[EventRow]) -> None:
         """See `otpseal.ports.Transaction`."""
+        if len(rows) > _MANY:
+            values_of = attrgetter(*_EVENT)
+            table = schema.audit_events
+            insert_all(self._connection, table, _EVENT, map(values_of, rows))
+            return
         start = 0
         while start < len(rows):
             size = next(n for n in _APPEND_SIZES if n <= len(rows) - start)
@@ -530,6 +539,13 @@ class SqlTransaction:
         query = select(table.c.last_step).where(table.c.fingerprint == fingerprint)
         return self._connection.execute(query).scalar_one_or_none()
 
+    def all_buried(self, now: float) -> dict[bytes, int]:
+        """See `otpseal.ports.Transaction`."""
+        c = schema.tombstones.c
+        query = select(c.fingerprint, c.last_step).where(c.until > now)
+        rows = self._connection.execute(query)
+        return {row.fingerprint: row.last_step for row in rows}
+
     def issued(self, pair: bytes) -> IssuedSeed | None:
         """See `otpseal.ports.Transaction`."""
         table = schema.issued_seeds
@@ -557,6 +573,13 @@ class SqlTransaction:
                 "issued_at": issued.issued_at,
             },
         )
+
+
+def _newest_step(now: float) -> ColumnElement[int]:
+    """Return the newest step that an account's window holds."""
+    c = schema.accounts.c
+    seconds = bindparam("now", math.floor(now), type_=BigInteger)
+    return seconds // c.period + c.drift + c.window_steps
 
 
 @cache
@@ -591,12 +614,6 @@ def _raise_mark(dialect: str) -> Insert:
         where=schema.marks.c.value < statement.excluded.value,
     )
     return cast("Insert", done)
-
-
-def _portions(items: list[T]) -> Iterator[list[T]]:
-    # Both databases bound the number of parameters of one statement.
-    for start in range(0, len(items), _MAX_PARAMETERS):
-        yield items[start : start + _MAX_PARAMETERS]
 
 
 def _lock_name(caller: str, key: bytes) -> int:

@@ -11,11 +11,14 @@ from otpseal.cli import (
     account,
     audit,
     authority,
+    backup,
+    clock,
     code,
     db,
     demo,
     doctor,
     keys,
+    moving,
     proof,
     seed,
     serve,
@@ -30,6 +33,7 @@ EXIT_CODES: dict[type[errors.OtpsealError], int] = {
     errors.KeyUnavailable: 3,
     errors.StoreMismatch: 3,  # a key's fault, and no retry mends it
     errors.StoreUnavailable: 4,
+    errors.ClockBehind: 4,  # nothing was decided, and the same call may succeed later
     errors.SeedUnreadable: 4,
     errors.AuthorityUnusable: 5,
     errors.OtpsealError: 1,
@@ -50,10 +54,15 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(seed.app, name="seed")
 app.command("code")(code.code)
 app.command("verify")(code.verify)
+account.app.command("import")(moving.import_)
+account.app.command("export")(moving.export)
 app.add_typer(account.app, name="account")
 app.add_typer(token.app, name="token")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
+app.add_typer(clock.app, name="clock")
 app.add_typer(proof.app, name="proof")
 app.add_typer(authority.app, name="authority")
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from otpseal import totp
-from otpseal.accounts import MAX_PAGE, NEW_SEED_BYTES, NewAccount
+from otpseal.accounts import MAX_PAGE, NEW_SEED_BYTES, NewAccount, otpauth_uri
 from otpseal.cli.answers import tell_decision
 from otpseal.cli.options import AccountId, AsJson, DataDir, KeyFile, print_json
 from otpseal.config import load_settings
@@ -44,8 +44,8 @@ def create(
     ] = 1,
     issuer: Annotated[str, typer.Option(help="Whose service it is for.")] = "",
     label: Annotated[
-        str | None, typer.Option(help="Whose account it is. [default: ID]")
-    ] = None,
+        str, typer.Option(help="Whose account it is; left out, apps show the ID.")
+    ] = "",
     seed_bytes: Annotated[
         int, typer.Option(help="Length of the seed, 20 to 64 bytes.")
     ] = NEW_SEED_BYTES,
@@ -57,23 +57,12 @@ def create(
 
     The account waits for `otpseal account confirm ID CODE`.
     """
-    from otpseal.formats.otpauth import key_uri
-
     parameters = totp.Parameters(algorithm, digits, period, _otp_type(type_), window)
-    new = NewAccount(account, parameters, issuer, account if label is None else label)
+    new = NewAccount(account, parameters, issuer, label)
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     with open_service(settings, create=False) as opened:
         row, seed = opened.service.accounts.create(new, seed_bytes=seed_bytes)
-    uri = key_uri(
-        seed,
-        issuer=row.issuer,
-        label=row.label,
-        kind=row.parameters.type.value,
-        algorithm=row.parameters.algorithm,
-        digits=row.parameters.digits,
-        period=row.parameters.period,
-        counter=new.counter,
-    )
+    uri = otpauth_uri(row, seed)
     if as_json:
         print_json({**described(row), "otpauth_uri": uri})
         return

@@ -1,8 +1,12 @@
 """Files that commands leave behind for people: sealed seeds and proofs."""
 
+import contextlib
 import os
 import secrets
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from otpseal.errors import ConfigurationError
 
@@ -27,3 +31,51 @@ def replace_file(path: Path, content: bytes, *, advice: str) -> None:
         raise ConfigurationError(
             f"{path} cannot be written: {error.strerror}; {advice}"
         ) from None
+
+
+@contextlib.contextmanager
+def new_private_file(name: str, *, force: bool) -> Iterator[BinaryIO]:
+    """Give a file that only its owner may read; it takes its name when it is whole.
+
+    Args:
+        name: its path; "-" for stdout, which gets what is written at once.
+        force: whether a file of that name is replaced.
+
+    Raises:
+        ConfigurationError: there is one already, or it cannot be written.
+    """
+    if name == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(name)
+    if path.exists() and not force:
+        raise _exists(path)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(temporary, flags, 0o600)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if force:
+                temporary.replace(path)
+            else:
+                # link() fails if the name was taken meanwhile.
+                os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror}; nothing was left there"
+        ) from None
+
+
+def _exists(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} exists: name another file, or replace it with --force"
+    )

@@ -1,7 +1,7 @@
 """What is shown while something takes seconds."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import typer
 
@@ -20,3 +20,24 @@ def search_shown(bits: int) -> Iterator[None]:
         # Not console.print: it would wrap the line at 80 columns.
         typer.echo(f"{text}; this may take a while", err=True)
         yield
+
+
+@contextlib.contextmanager
+def counted(text: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show on stderr, to people only, how many rows were worked on so far.
+
+    Args:
+        text: what is done with them.
+        total: how many there are, if that is known.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _count: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as shown:
+        task = shown.add_task(text, total=total)
+        yield lambda count: shown.update(task, completed=count)

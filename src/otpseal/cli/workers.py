@@ -27,7 +27,7 @@ from typing import Final, Self
 import typer
 
 from otpseal.errors import OtpsealError
-from otpseal.http.metrics import SHARED_DIRECTORY, forget_process
+from otpseal.http.metrics import SHARED_DIRECTORY, forget_worker
 from otpseal.http.server import GRACE_S
 
 #: From asking a worker to stop to killing it, in seconds: more than requests in
@@ -262,7 +262,7 @@ class _Parent:
         except subprocess.TimeoutExpired:
             worker.process.kill()
             code = worker.process.wait()
-        forget_process(worker.process.pid, self._environment[SHARED_DIRECTORY])
+        forget_worker(worker.process.pid, self._environment[SHARED_DIRECTORY])
         if self._kill_at is not None or self._asked:
             return
         now = time.monotonic()

@@ -90,12 +90,13 @@ def create_app(
     # The store takes one at a time: a second thread is there for what ends in between.
     work = WorkQueue(at_a_time=2, waiting=WAITING_CALLS)
     checks = WorkQueue(at_a_time=1, waiting=0, deadline_s=HEALTH_DEADLINE_S)
+    refused = _ignore if metrics is None else metrics.refused
     classic = ClassicApi(
         opened.service,
         committer=committer,
         decryptions=decryptions,
         gate=Gate(access, token),
-        refused=(lambda _: None) if metrics is None else metrics.refused,
+        refused=refused,
     )
 
     @asynccontextmanager
@@ -126,7 +127,9 @@ def create_app(
         pages.router.routes.append(Route(metrics_page.PATH, shown))
     v1 = None
     if settings.v1:
-        v1 = _create_v1(opened, committer, work=work, decryptions=decryptions)
+        v1 = _create_v1(
+            opened, committer, work=work, decryptions=decryptions, refused=refused
+        )
     app: App = Front(classic, v1, pages)
     if access is Access.OPEN:
         app = HostGuard(app, settings.allowed_hosts)
@@ -147,6 +150,7 @@ def _create_v1(
     *,
     work: WorkQueue,
     decryptions: WorkQueue,
+    refused: Callable[[str], None],
 ) -> V1Api:
     service = opened.service
     accounts = AccountCalls(service, work=work, decryptions=decryptions)
@@ -159,7 +163,12 @@ def _create_v1(
         paths={**accounts.paths, **events.paths},
         one=accounts.one,
         verbs=accounts.verbs,
+        refused=refused,
     )
+
+
+def _ignore(_code: str) -> None:
+    """Count nothing."""
 
 
 class Front:

@@ -146,13 +146,16 @@ class Metrics:
         return generate_latest(self._registry)
 
 
+def forget_worker(pid: int, directory: str) -> None:
+    """Forget what a worker that has ended said of the present; its counts stay.
+
+    For the parent of several workers, when it has waited for one of them.
+    """
+    mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+
+
 def shared_page(directory: str) -> bytes:
     """Return the sum of all workers' numbers; for a parent that has none itself."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
-
-
-def forget_process(pid: int, directory: str) -> None:
-    """Take a dead worker out of the gauges; what it counted stays counted."""
-    mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]

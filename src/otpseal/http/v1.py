@@ -23,6 +23,7 @@ from otpseal.errors import (
     StoreUnavailable,
 )
 from otpseal.http import credentials
+from otpseal.http.access_log import ROUTE
 from otpseal.http.bridge import Bridge
 from otpseal.http.complaints import Complaints
 from otpseal.http.limits import WorkQueue
@@ -49,6 +50,7 @@ from otpseal.verification import Decision, Outcome
 
 PREFIX: Final = "/v1/"
 _ACCOUNTS: Final = "/v1/accounts/"
+_ONE: Final = "/v1/accounts/{id}"
 
 _WRONG: Final = json_answer({"valid": False, "reason": "wrong"})
 _REFUSALS: Final = {
@@ -103,6 +105,7 @@ class V1Api:
         paths: further calls, by path.
         one: the calls on an account itself, by method.
         verbs: further calls on one account, by what stands behind the colon.
+        refused: told the code of every problem, for the metrics.
     """
 
     def __init__(
@@ -114,7 +117,9 @@ class V1Api:
         paths: Routes,
         one: Mapping[str, Handler],
         verbs: Routes,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._refused = refused
         self._service = service
         self._committer = committer
         self._work = work
@@ -134,10 +139,10 @@ class V1Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for a path that begins with `PREFIX`."""
-        name = "v1"
+        route = PREFIX
         try:
-            handler, account = self._find(scope["path"], scope["method"])
-            name = handler.__name__
+            handler, account, route = self._find(scope["path"], scope["method"])
+            scope[ROUTE] = route
             found = credentials.presented(scope)
             if len(found) == 1:
                 credential = found[0]
@@ -146,32 +151,36 @@ class V1Api:
                 credential = await self._work.run(pick, self._service, found)
             answer = await handler(Call(scope, receive, credential, account))
         except Refused as error:
-            answer = error.problem.answer
+            answer = self._refuse(error.problem)
         except BadRequest as error:
-            answer = problem_of_refusal(error.refusal).answer
+            answer = self._refuse(problem_of_refusal(error.refusal))
         except OtpsealError as error:
             if isinstance(error, ClockBehind | SeedUnreadable | StoreUnavailable):
-                self._complaints.say(f"/v1 {name}", error)
-            answer = problem_of(error).answer
+                self._complaints.say(route, error)
+            answer = self._refuse(problem_of(error))
         await answer.send(scope, send)
 
-    def _find(self, path: str, method: str) -> tuple[Handler, str]:
-        """Return what is called, and the account's id if there is one in the path."""
-        account = ""
+    def _refuse(self, problem: Problem) -> Answer:
+        self._refused(problem.code)
+        return problem.answer
+
+    def _find(self, path: str, method: str) -> tuple[Handler, str, str]:
+        """Return what is called, the account's id in the path, and the route."""
+        account, route = "", path
         calls = self.paths.get(path)
         if calls is None and path.startswith(_ACCOUNTS):
             named = path.removeprefix(_ACCOUNTS)
             account, colon, verb = named.rpartition(":")
             if not colon:
-                account, calls = named, self.one
+                account, calls, route = named, self.one, _ONE
             else:
-                calls = self.verbs.get(verb)
+                calls, route = self.verbs.get(verb), f"{_ONE}:{verb}"
         if calls is None:
             raise Refused(NOT_FOUND)
         handler = calls.get(method)
         if handler is None:
             raise Refused(_not_allowed(", ".join(calls)))
-        return handler, account
+        return handler, account, route
 
     async def verify(self, call: Call) -> Answer:
         """`POST /v1/verify {"account", "code"}`: decide about a code."""

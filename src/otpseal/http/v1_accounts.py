@@ -9,10 +9,10 @@ from typing import Final
 from otpseal import totp
 from otpseal.access import Scope
 from otpseal.account_id import is_account_id, parse_account_id
-from otpseal.accounts import MAX_PAGE, NEW_SEED_BYTES, NewAccount
+from otpseal.accounts import MAX_PAGE, NEW_SEED_BYTES, NewAccount, otpauth_uri
 from otpseal.audit import NO_ACCOUNT
 from otpseal.errors import ParametersRefused
-from otpseal.http.enrolment import otpauth_uri, qr_svg
+from otpseal.http.enrolment import qr_svg
 from otpseal.http.limits import WorkQueue
 from otpseal.http.v1 import Call, Routes
 from otpseal.http.v1_fields import Fields, Query, bad_cursor, closed_cursor
@@ -68,6 +68,8 @@ class AccountCalls:
             sealed = fields.text("sealed_seed")
             new = _new_account(fields)
             fields.end()
+            # Not in the decryptions' queue, which strangers would fill.
+            await self._work.run(self._may_bring, call, new)
             row = await self._decryptions.run(self._bring, call, new, sealed)
             return json_answer(shown(row), status=201)
         seed_bytes = fields.number("seed_bytes", NEW_SEED_BYTES)
@@ -81,12 +83,13 @@ class AccountCalls:
         )
         return json_answer(_with_seed(row, seed), status=201)
 
-    def _bring(self, call: Call, new: NewAccount, sealed: str) -> AccountRow:
-        # In this order: no decryption for those who may not bring what it opens. A
-        # seed that does not open is counted for no account: there is none yet, and
-        # names that strangers choose must not fill the table of counts.
+    def _may_bring(self, call: Call, new: NewAccount) -> None:
         self._book.authorize(call.credential, Scope.IMPORT)
         parse_account_id(new.id)
+
+    def _bring(self, call: Call, new: NewAccount, sealed: str) -> AccountRow:
+        # A seed that does not open is counted for no account: there is none yet, and
+        # names that callers make up must not fill the table of counts.
         seed = self._service.open_sealed(sealed, account=NO_ACCOUNT)
         return self._book.bring(new, seed, credential=call.credential)
 
@@ -153,11 +156,14 @@ class AccountCalls:
         fields.end()
         if sealed is None:
             return await self._work.run(self._replace, call, None)
+        await self._work.run(self._may_replace, call)
         return await self._decryptions.run(self._replace_sealed, call, sealed)
 
-    def _replace_sealed(self, call: Call, sealed: str) -> Answer:
+    def _may_replace(self, call: Call) -> None:
         self._book.authorize(call.credential, Scope.ADMIN)
-        self._book.show(call.account, credential=call.credential)  # else 404 at once
+        self._book.show(call.account, credential=call.credential)
+
+    def _replace_sealed(self, call: Call, sealed: str) -> Answer:
         seed = self._service.open_sealed(sealed, account=call.account)
         return self._replace(call, seed)
 

@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl
 from otpseal.http.v1_problems import malformed
 
 _MAX_PARAMETERS: Final = 16
+#: Up to there each integer has a float of its own.
+_EXACT: Final = 2**53
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 # RFC 3339 section 5.6, seconds and time zone not optional.
 _TIME: Final = re.compile(
@@ -68,6 +70,8 @@ class Fields:
             Refused: 422.
         """
         value = self._left.pop(name, default)
+        if isinstance(value, float) and abs(value) <= _EXACT and value.is_integer():
+            return int(value)  # to JSON, and to its schemas, 6.0 is the number 6
         if type(value) is not int:  # True is one, to isinstance
             raise malformed(f"{name} must be an integer")
         return value

@@ -40,6 +40,9 @@ _ACCOUNT_ID: Final = {
     "example": "shop/alice",
 }
 
+#: For attempts: what is no account's id is answered like an unknown account.
+_ANY_ID: Final = {**_ACCOUNT_ID, "schema": {"type": "string", "minLength": 1}}
+
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:
     return {"$ref": _REFERENCE.format(model=model.__name__)}
@@ -149,7 +152,7 @@ def _attempts() -> dict[str, Any]:
                 *_VERDICT,
                 body=(forms.FirstCode,),
                 refusals=pending,
-                parameters=(_ACCOUNT_ID,),
+                parameters=(_ANY_ID,),
             )
         },
         "/v1/accounts/{id}:resync": {
@@ -159,7 +162,7 @@ def _attempts() -> dict[str, Any]:
                 *_VERDICT,
                 body=(forms.TwoCodes,),
                 refusals=_EXHAUSTED,
-                parameters=(_ACCOUNT_ID,),
+                parameters=(_ANY_ID,),
             )
         },
     }

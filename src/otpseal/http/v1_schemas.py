@@ -25,10 +25,19 @@ _ACCOUNT = {
     "last_step": 59314127,
 }
 _NEW = {**_ACCOUNT, "state": "pending", "last_step": None}
+_EVENT = {
+    "id": 7,
+    "at": "2026-11-23T07:24:05.125Z",
+    "kind": "attempt.accepted",
+    "account": "shop/alice",
+    "detail": {"caller": "c56045386b1", "step": 59314127},
+    "genuine": True,
+}
 _SEALED = "q83vEjRWeJCrze8S... 684 characters for RSA-4096 ...=="
 
 AccountId = Annotated[str, Field(pattern=ID_PATTERN, max_length=128)]
-ShownName = Annotated[str, Field(max_length=128)]
+# As `totp.is_shown_name`; JSON carries no halves of surrogate pairs in UTF-8.
+ShownName = Annotated[str, Field(max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
 def _form(*examples: dict[str, Any]) -> ConfigDict:
@@ -87,13 +96,7 @@ class NotAccepted(BaseModel):
     )
 
 
-class NewAccount(BaseModel):
-    """An account whose seed the service makes; it waits for its first code."""
-
-    model_config = _form(
-        {"id": "shop/alice", "issuer": "Shop", "label": "alice@shop.example"}
-    )
-
+class _AnyNewAccount(BaseModel):
     id: AccountId
     type: Literal["totp", "hotp"] = "totp"
     algorithm: Literal["SHA1", "SHA256", "SHA512"] = "SHA1"
@@ -103,10 +106,19 @@ class NewAccount(BaseModel):
     issuer: ShownName = Field("", description="Shown by authenticator apps.")
     label: ShownName = Field("", description="Shown by them too; else the id is.")
     counter: int = Field(0, ge=0, le=2**63 - 101, description="The next; for HOTP.")
+
+
+class NewAccount(_AnyNewAccount):
+    """An account whose seed the service makes; it waits for its first code."""
+
+    model_config = _form(
+        {"id": "shop/alice", "issuer": "Shop", "label": "alice@shop.example"}
+    )
+
     seed_bytes: int = Field(20, ge=20, le=64, description="Length of the seed.")
 
 
-class SealedAccount(NewAccount):
+class SealedAccount(_AnyNewAccount):
     """An account whose seed comes sealed to the import key; it is active at once."""
 
     model_config = _form({"id": "shop/alice", "sealed_seed": _SEALED})
@@ -206,16 +218,7 @@ class AccountCode(BaseModel):
 class AuditEvent(BaseModel):
     """One row of the audit log."""
 
-    model_config = _form(
-        {
-            "id": 7,
-            "at": "2026-11-23T07:24:05.125Z",
-            "kind": "attempt.accepted",
-            "account": "shop/alice",
-            "detail": {"caller": "c56045386b1", "step": 59314127},
-            "genuine": True,
-        }
-    )
+    model_config = _form(_EVENT)
 
     id: int
     at: str = Field(description="RFC 3339, to the millisecond.")
@@ -234,6 +237,8 @@ class EventPage(BaseModel):
     A page looks through at most 10,000 events, so that it may be short, or empty,
     although `next_cursor` leads on.
     """
+
+    model_config = _form({"events": [_EVENT], "next_cursor": "Nw"})
 
     events: list[AuditEvent]
     next_cursor: str | None = Field(description="For the next page; null at the end.")

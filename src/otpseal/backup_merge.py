@@ -1,0 +1,191 @@
+"""What becomes of a backup's rows beside what the replaced store knows: pure rules.
+
+1. A spent step or counter stays spent: the greater of both last steps, found by the
+   seed's fingerprint, whatever account has it now. A seed that goes is remembered for
+   a day as if it had been deleted.
+2. For a seed that both know, the replaced store's state is the later one (drift,
+   throttle); an account that either has disabled is disabled.
+3. A HOTP account that the replaced store does not know is disabled: codes may have
+   been used after the backup, and unlike steps of time they never run out.
+4. A recovery code is kept only where the replaced store has it unused, too.
+5. A caller that was revoked stays revoked.
+6. Marks are never lowered; tombstones, events, counts and budgets are united.
+
+An administrator may say that nothing happened after the backup; then rules 3 and 4
+take the backup's word for what the replaced store does not know.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from otpseal.totp import OtpType
+from otpseal.verification import TOMBSTONE_S, Status
+
+Row = Mapping[str, Any]
+
+_STATE: Final = (
+    "status",
+    "drift",
+    "failures_in_all",
+    "failures",
+    "wait_until",
+    "refused",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is kept of an account of the replaced store."""
+
+    last_step: int
+    state: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Buried:
+    """A tombstone."""
+
+    last_step: int
+    until: float
+
+    def joined(self, other: "_Buried | None") -> "_Buried":
+        if other is None:
+            return self
+        return _Buried(
+            max(self.last_step, other.last_step), max(self.until, other.until)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a store that is replaced knows; nothing, if it was empty.
+
+    Attributes:
+        accounts: by fingerprint.
+        ids: of its accounts.
+        buried: tombstones by fingerprint.
+        revoked: when callers were revoked, by id.
+        strangers: of callers, by id.
+        recovery: unused recovery codes, as (account, digest).
+    """
+
+    TABLES: ClassVar = ("accounts", "tombstones", "callers", "recovery_codes")
+
+    accounts: dict[bytes, _Kept] = field(default_factory=dict)
+    ids: set[str] = field(default_factory=set)
+    buried: dict[bytes, _Buried] = field(default_factory=dict)
+    revoked: dict[str, float] = field(default_factory=dict)
+    strangers: dict[str, int] = field(default_factory=dict)
+    recovery: set[tuple[str, bytes]] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Iterable[Row]]) -> "Known":
+        """Take from the rows of `TABLES` what is kept."""
+        known = cls()
+        for row in tables["accounts"]:
+            state = tuple(row[name] for name in _STATE)
+            known.accounts[row["fingerprint"]] = _Kept(row["last_step"], state)
+            known.ids.add(row["id"])
+        for row in tables["tombstones"]:
+            known.buried[row["fingerprint"]] = _Buried(row["last_step"], row["until"])
+        for row in tables["callers"]:
+            known.strangers[row["id"]] = row["strangers"]
+            if row["revoked_at"] is not None:
+                known.revoked[row["id"]] = row["revoked_at"]
+        for row in tables["recovery_codes"]:
+            known.recovery.add((row["account"], row["digest"]))
+        return known
+
+
+class Merge:
+    """Takes a backup's rows one by one, and gives what is to be stored.
+
+    Args:
+        known: what the replaced store knows.
+        now: Unix seconds.
+        unused_since: whether nothing happened after the backup.
+
+    Attributes:
+        counters_unknown: HOTP accounts that were disabled by rule 3.
+        recovery_void: accounts that lost recovery codes by rule 4.
+        callers: callers that are not revoked.
+        marks: the backup's marks.
+    """
+
+    def __init__(self, known: Known, *, now: float, unused_since: bool) -> None:
+        self._known = known
+        self._now = now
+        self._unused_since = unused_since
+        self._gone = dict(known.accounts)
+        self._buried = dict(known.buried)
+        self.counters_unknown: list[str] = []
+        self.recovery_void: set[str] = set()
+        self.callers = 0
+        self.marks: dict[str, int] = {}
+
+    def row(self, table: str, row: Row) -> Row | None:
+        """Return what is stored for a row of the backup, now; None for nothing."""
+        if table == "accounts":
+            return self._account(row)
+        if table == "callers":
+            return self._caller(row)
+        if table == "recovery_codes":
+            return row if self._is_unused(row["account"], row["digest"]) else None
+        if table == "tombstones":
+            fingerprint = row["fingerprint"]
+            stone = _Buried(row["last_step"], row["until"])
+            self._buried[fingerprint] = stone.joined(self._buried.get(fingerprint))
+            return None
+        if table == "marks":
+            self.marks[row["name"]] = row["value"]
+            return None
+        return row
+
+    def tombstones(self) -> list[Row]:
+        """Return the tombstones, those of seeds that went by this restore too."""
+        buried = dict(self._buried)
+        for fingerprint, kept in self._gone.items():
+            stone = _Buried(kept.last_step, self._now + TOMBSTONE_S)
+            buried[fingerprint] = stone.joined(buried.get(fingerprint))
+        return [
+            {"fingerprint": key, "last_step": stone.last_step, "until": stone.until}
+            for key, stone in buried.items()
+        ]
+
+    def _account(self, row: Row) -> Row:
+        merged = dict(row)
+        kept = self._gone.pop(row["fingerprint"], None)
+        stone = self._known.buried.get(row["fingerprint"])
+        if kept is not None:
+            merged |= zip(_STATE, kept.state, strict=True)
+            merged["last_step"] = max(merged["last_step"], kept.last_step)
+            if row["status"] == Status.DISABLED.value:
+                merged["status"] = row["status"]
+        if stone is not None:
+            merged["last_step"] = max(merged["last_step"], stone.last_step)
+        is_known = kept is not None or stone is not None or self._unused_since
+        counts = row["type"] == OtpType.HOTP.value
+        if counts and not is_known and merged["status"] != Status.DISABLED.value:
+            merged["status"] = Status.DISABLED.value
+            self.counters_unknown.append(row["id"])
+        return merged
+
+    def _caller(self, row: Row) -> Row:
+        merged = dict(row)
+        revoked = self._known.revoked.get(row["id"])
+        if revoked is not None:
+            merged["revoked_at"] = revoked
+        strangers = self._known.strangers.get(row["id"], 0)
+        merged["strangers"] = max(merged["strangers"], strangers)
+        self.callers += merged["revoked_at"] is None
+        return merged
+
+    def _is_unused(self, account: str, digest: bytes) -> bool:
+        if account in self._known.ids:
+            unused = (account, digest) in self._known.recovery
+        else:
+            unused = self._unused_since
+        if not unused:
+            self.recovery_void.add(account)
+        return unused

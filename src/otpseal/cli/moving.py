@@ -1,0 +1,182 @@
+"""`otpseal account import` and `otpseal account export`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from otpseal import keypolicy, moving, travel
+from otpseal.account_id import is_prefix
+from otpseal.adapters.file_keys import key_exists, load_public_key
+from otpseal.cli.files import new_private_file
+from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
+from otpseal.cli.progress import counted
+from otpseal.config import load_settings
+from otpseal.errors import ConfigurationError, FileRefused, MoveRefused
+from otpseal.formats import Format, detect, parse
+from otpseal.formats.content import MAX_BYTES
+from otpseal.formats.row import Entry, Fault
+from otpseal.ports import Keys
+from otpseal.wiring import SERVICE_KEY_NAME, open_service
+from otpseal.wiring_desks import make_exporter, make_mover
+
+_OURS = "otpseal"
+_FORMATS = (*(form.value for form in Format), _OURS)
+_SHOWN = 20
+
+#: What an account is called by who asks for the plaintext of its seed.
+_CONSENT = "--yes-i-know-this-writes-seeds-in-clear"
+
+
+def import_(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The accounts; - for stdin.")
+    ],
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help=f"{', '.join(_FORMATS)}. [default: what it looks like]"
+        ),
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option(help="Put in front of every id, such as shop/.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report, and change nothing.")
+    ] = False,
+    data_dir: DataDir = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make accounts of all rows of a file, or of none if one of them cannot be.
+
+    Reads otpauth URIs, CSV, the unencrypted exports of Aegis and 2FAS, and what
+    `otpseal account export --to` wrote for this service. Imported accounts are
+    active at once.
+    """
+    if prefix and not is_prefix(prefix):
+        raise ConfigurationError("--prefix is an id with a slash at its end: shop/")
+    if format_ is not None and format_ not in _FORMATS:
+        raise ConfigurationError(f"--format is one of {', '.join(_FORMATS)}")
+    content = _read(file)
+    settings = load_settings(data_dir=data_dir, key_file=key_file)
+    has_key = key_exists(settings.key_path(SERVICE_KEY_NAME))
+    with open_service(settings, create=has_key) as opened:
+        arrivals = _arrivals(content, format_, opened.keys)
+        with counted("sealing", len(arrivals)) as told:
+            done = make_mover(opened).bring(
+                arrivals, prefix=prefix, dry_run=dry_run, told=told
+            )
+    _report(done, as_json=as_json)
+    if done.refused:
+        raise MoveRefused(
+            f"{len(done.refused)} of {len(done.rows)} rows cannot be imported, so none"
+            " was"
+        )
+    if not as_json:
+        told_as = "imported" if done.stored else "can be imported; nothing was changed"
+        typer.echo(f"{len(done.rows)} accounts {told_as}")
+
+
+def _read(file: str) -> bytes:
+    if file == "-":
+        return sys.stdin.buffer.read(MAX_BYTES + 1)
+    try:
+        with Path(file).open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _arrivals(
+    content: bytes, form: str | None, keys: Keys
+) -> list[moving.Arrival | Fault]:
+    is_ours = content.lstrip().startswith(travel.START)
+    if form == _OURS or (form is None and is_ours):
+        if len(content) > MAX_BYTES:
+            raise FileRefused("the file is larger than 64 MiB: split it")
+        with counted("opening", content.count(b"\n")) as told:
+            found = moving.open_travellers(content, keys, told=told)
+    else:
+        rows = parse(content, detect(content) if form is None else Format(form))
+        found = [moving.arrival(r) if isinstance(r, Entry) else r for r in rows]
+    if not found:
+        raise FileRefused("the file holds no accounts")
+    return found
+
+
+def _report(done: moving.Moved, *, as_json: bool) -> None:
+    if as_json:
+        for row in done.rows:
+            became = {"line": row.line, "account": row.account}
+            print_json({**became, "result": row.reason or "new"})
+        return
+    refused = done.refused
+    # Of a good file a few are enough to see by which names they go.
+    for row in refused or done.rows[:_SHOWN]:
+        name = row.account or "(no id)"
+        typer.echo(f"line {row.line}: {name}: {row.reason or 'new'}")
+    if not refused and len(done.rows) > _SHOWN:
+        typer.echo(f"... and {len(done.rows) - _SHOWN} more (--json lists all)")
+
+
+def export(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Where it goes; - for stdout.")
+    ],
+    accounts: Annotated[
+        list[str] | None,
+        typer.Option("--account", help="Only this one; may be repeated."),
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option(help="Only accounts that begin so, such as shop/.")
+    ] = "",
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="PUBLIC_KEY", help="Seal the seeds to this key, PEM."),
+    ] = None,
+    plaintext: Annotated[
+        bool,
+        typer.Option("--plaintext", help="Write otpauth URIs, seeds in clear."),
+    ] = False,
+    consent: Annotated[
+        bool, typer.Option(_CONSENT, help="Needed for --plaintext.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace FILE if it exists.")
+    ] = False,
+    data_dir: DataDir = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Write accounts out for another service, their seeds sealed to its public key.
+
+    They stay here, too: disable them, or a code is accepted once by each service.
+    """
+    if plaintext == (to is not None) or plaintext != consent:
+        raise ConfigurationError(
+            "give --to PUBLIC_KEY; or, for seeds that anyone can read, --plaintext and"
+            f" {_CONSENT}"
+        )
+    if plaintext and file == "-" and sys.stdout.isatty():
+        raise ConfigurationError(
+            "seeds in clear are not written to a terminal, which remembers them: name"
+            " a file"
+        )
+    key = None if to is None else load_public_key(to)
+    settings = load_settings(data_dir=data_dir, key_file=key_file)
+    with open_service(settings, create=False) as opened:
+        exporter = make_exporter(opened)
+        names = exporter.chosen(accounts or (), prefix=prefix)
+        with (
+            new_private_file(file, force=force) as stream,
+            counted("accounts", len(names)) as told,
+        ):
+            if key is None:
+                lines = exporter.plaintext(names)
+            else:
+                lines = exporter.sealed(names, key, keypolicy.key_id(key))
+            for count, line in enumerate(lines, start=1):
+                stream.write(line.encode() + b"\n")
+                told(count)
+    typer.echo(f"{len(names)} accounts written", err=True)
