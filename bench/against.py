@@ -1,4 +1,4 @@
-"""Verifying beside others: an empty endpoint, bare RSA, django-otp, workers, PostgreSQL.
+"""Verifying beside others: an empty endpoint, bare RSA, django-otp, more workers.
 
 Each part gives its rows; ours and the other take turns.
 """
@@ -28,6 +28,7 @@ from loads import (
     running,
     send_exactly,
 )
+
 from otpseal.adapters.file_keys import load_public_key
 from otpseal.envelope import seal
 from otpseal.secret import Secret
@@ -69,7 +70,7 @@ class Bench:
     @property
     def key_file(self) -> Path:
         """The private key of all stores."""
-        return self.directory / "key.pem"
+        return self.directory / "student_private.pem"
 
     def filled(self, count: int) -> Filled:
         """Return the store of `count` accounts; made when first asked for."""
@@ -122,9 +123,7 @@ def classic(bench: Bench) -> Part:
     generate = Row("GET /generate-2fa / empty endpoint", 0.75)
     decrypt = Row("POST /decrypt-seed / bare RSA-4096 OAEP", 0.8)
     environment = {"OTPSEAL_KEY_FILE": str(bench.key_file)}
-    with running(
-        HERE / "service_app.py", 0, data_dir, environment=environment
-    ) as ours:
+    with running(HERE / "service_app.py", 0, data_dir, environment=environment) as ours:
         public = load_public_key(bench.key_file.with_name("student_public.pem"))
         sealed = seal(Secret(secrets.token_bytes(32)), public)
         import_seed = Request("/decrypt-seed", json.dumps({"encrypted_seed": sealed}))

@@ -76,7 +76,7 @@ def configure(directory: Path) -> None:
     django.setup()
 
 
-def fill(directory: Path, count: int) -> None:
+def fill(count: int) -> None:
     """Make the database, its users and a device for each."""
     from django.contrib.auth.models import User
     from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -120,6 +120,6 @@ if __name__ == "__main__":
     sys.modules["django_app"] = sys.modules["__main__"]
     configure(Path(sys.argv[2]))
     if sys.argv[1] == "fill":
-        fill(Path(sys.argv[2]), int(sys.argv[3]))
+        fill(int(sys.argv[3]))
     else:
         serve(int(sys.argv[1]), int(sys.argv[3]) if len(sys.argv) > 3 else 4)
