@@ -37,6 +37,7 @@ SQL = {
     "adapters.sql_engine",
     "adapters.sqlite",
     "adapters.postgres",
+    "adapters.sql_prepared",
     "adapters.sql_revision",
     "adapters.sql_bulk",
     "adapters.sql_store",

@@ -6,7 +6,7 @@ codes, first codes, recovery codes and resynchronisation, from the classic API, 
 API and the command line alike.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
@@ -152,7 +152,8 @@ class _Batch:
         self._subjects: dict[str, _Subject | OtpsealError] = {}
         self._strangers: dict[str, _Subject] = {}
         self._budgets: dict[tuple[str, bytes], BudgetRow] = {}
-        self._touched: dict[tuple[str, bytes], BudgetRow] = {}
+        # The account's name as it rests, and what is left; rows are made at the end.
+        self._touched: dict[tuple[str, bytes], tuple[str, throttle.State]] = {}
         self._new_strangers: dict[str, int] = {}
         self._recovery: set[tuple[str, bytes]] = set()
         self._counts: dict[tuple[Kind, str], int] = {}
@@ -175,19 +176,25 @@ class _Batch:
     def _admit(self, attempts: Sequence[Attempt]) -> list[Caller | OtpsealError | None]:
         digests = {a.credential for a in attempts if a.credential is not None}
         known = self._tx.callers(digests) if digests else {}
-        admitted: list[Caller | OtpsealError | None] = []
+        found: dict[tuple[bytes | None, Purpose], Caller | OtpsealError | None] = {}
+        admitted = []
         for attempt in attempts:
-            if attempt.credential is None:
-                admitted.append(None)
-                continue
-            caller = known.get(attempt.credential)
-            try:
-                access.admit(caller, attempt.purpose.scope, self._now)
-            except OtpsealError as error:
-                admitted.append(error)
-            else:
-                admitted.append(caller)
+            asked = attempt.credential, attempt.purpose
+            if asked not in found:
+                found[asked] = self._admitted(known, attempt)
+            admitted.append(found[asked])
         return admitted
+
+    def _admitted(
+        self, known: Mapping[bytes, Caller], attempt: Attempt
+    ) -> Caller | OtpsealError | None:
+        if attempt.credential is None:
+            return None
+        caller = known.get(attempt.credential)
+        try:
+            return access.admit(caller, attempt.purpose.scope, self._now)
+        except OtpsealError as error:
+            return error
 
     def _read(
         self,
@@ -278,7 +285,10 @@ class _Batch:
             return error
 
     def _budget(self, pair: tuple[str, bytes]) -> throttle.State:
-        row = self._touched.get(pair) or self._budgets.get(pair)
+        touched = self._touched.get(pair)
+        if touched is not None:
+            return touched[1]
+        row = self._budgets.get(pair)
         if row is None or row.touched_at + BUDGET_MEMORY_S <= self._now:
             return throttle.FRESH
         return row.budget
@@ -350,16 +360,15 @@ class _Batch:
         """Keep what a caller's attempt cost, and tell as much as may be told."""
         strangers = caller.strangers + self._new_strangers.get(caller.id, 0)
         exhausted = strangers >= MAX_STRANGERS
-        known, row = subject.account.known, self._touched.get(pair)
-        is_new = row is None and pair not in self._budgets
+        known = subject.account.known
+        is_new = pair not in self._touched and pair not in self._budgets
         if not known and is_new and exhausted:
             self._count(Kind.ATTEMPT_UNKNOWN, NO_ACCOUNT)
             return CallerExhausted()
         assert decision.standing is not None
         budget = decision.standing.budget
         if budget is not throttle.FRESH or not is_new:
-            name = subject.account.id
-            self._touched[pair] = BudgetRow(*pair, name, budget, self._now)
+            self._touched[pair] = subject.account.id, budget
             if is_new and not known:
                 new = self._new_strangers
                 new[caller.id] = new.get(caller.id, 0) + 1
@@ -378,7 +387,9 @@ class _Batch:
                 before.last_step != after.last_step
                 and not _is_timed(subject.parameters)
             )
-            subject.account = replace(account, state=after)
+            subject.account = Account(  # `replace` costs twice that
+                account.id, after, account.candidates, account.digits, account.known
+            )
             if moved:
                 # The next attempt of this batch looks ahead from here.
                 subject.account = replace(
@@ -406,7 +417,12 @@ class _Batch:
         if states:
             tx.save_states(sorted(states.items(), key=lambda item: item[0]))
         if self._touched:
-            tx.put_budgets([row for _, row in sorted(self._touched.items())])
+            tx.put_budgets(
+                [
+                    BudgetRow(*pair, *self._touched[pair], self._now)
+                    for pair in sorted(self._touched)
+                ]
+            )
         ledger = Ledger(tx, self._decider.storage_key)
         for (kind, account_id), count in sorted(self._counts.items()):
             ledger.count(kind, account_id, self._now, count)

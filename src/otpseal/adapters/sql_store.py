@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     Insert,
-    TextClause,
     bindparam,
     delete,
     func,
@@ -36,6 +35,7 @@ from otpseal.adapters.sql_engine import (
     open_gate,
     translated,
 )
+from otpseal.adapters.sql_prepared import Prepared, in_sizes, places, prepare
 from otpseal.audit import Kind, Tally
 from otpseal.errors import StoreUnavailable
 from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
@@ -51,42 +51,15 @@ _STATE = (
     "wait_until",
     "refused",
 )
+_BUDGET = ("failures", "wait_until", "refused", "touched_at")
 _ACCOUNT = tuple(schema.accounts.columns.keys())
 _EVENT = ("at_ms", "kind", "account", "detail", "mac")
 _MANY = 1000  # more than any batch of attempts
-_SAVE_STATE = (
-    sql_update(schema.accounts)
-    .where(schema.accounts.c.id == bindparam("account_id"))
-    .values({name: bindparam(name) for name in _STATE})
-)
-# Built once: building and caching a statement costs as much as running it.
-_READ_ACCOUNTS = (
-    select(schema.accounts)
-    .where(schema.accounts.c.id.in_(bindparam("ids", expanding=True)))
-    # In id order, so that two replicas never lock in opposite orders.
-    .order_by(schema.accounts.c.id)
-    .with_for_update()
-)
-_READ_CALLERS = select(schema.callers).where(
-    schema.callers.c.digest.in_(bindparam("digests", expanding=True))
-)
-_READ_BUDGETS = (
-    select(schema.budgets)
-    # Two lists and not a list of pairs: that runs over no index on SQLite. What this
-    # reads too much is one caller's budget where another's was asked for.
-    .where(
-        schema.budgets.c.caller.in_(bindparam("callers", expanding=True)),
-        schema.budgets.c.key.in_(bindparam("keys", expanding=True)),
-    )
-)
 # There may be no row to lock yet: a lock by name takes its place. In the order of the
 # names, so that two replicas never lock in opposite orders.
 _LOCK_NAMES = text(
     "SELECT pg_advisory_xact_lock(name) FROM"
     " (SELECT unnest(CAST(:names AS bigint[])) AS name ORDER BY 1) AS names"
-)
-_READ_MARK = select(schema.marks.c.value).where(
-    schema.marks.c.name == bindparam("name")
 )
 _READ_TALLY = select(schema.tallies.c.pending, schema.tallies.c.since).where(
     schema.tallies.c.kind == bindparam("kind"),
@@ -99,17 +72,84 @@ _REFUSING = text("refused > 0")
 _ONLY = 1  # the primary key of the one storage key
 
 
+# What every batch of attempts needs is prepared: see `sql_prepared`.
+
+
 @cache
-def _append_statement(size: int) -> TextClause:
+def _read_accounts(dialect: str, size: int) -> Prepared:
+    table = schema.accounts
+    query = select(table).where(table.c.id.in_(places("id", size)))
+    # In id order, so that two replicas never lock in opposite orders.
+    return prepare(dialect, query.order_by(table.c.id).with_for_update())
+
+
+@cache
+def _save_state(dialect: str) -> Prepared:
+    table = schema.accounts
+    statement = (
+        sql_update(table)
+        .where(table.c.id == bindparam("account_id"))
+        .values({name: bindparam(name) for name in _STATE})
+    )
+    return prepare(dialect, statement, expected=(*_STATE, "account_id"))
+
+
+@cache
+def _read_callers(dialect: str, size: int) -> Prepared:
+    table = schema.callers
+    query = select(table).where(table.c.digest.in_(places("digest", size)))
+    return prepare(dialect, query)
+
+
+@cache
+def _read_budgets(dialect: str, callers: int, keys: int) -> Prepared:
+    table = schema.budgets
+    # Two lists and not a list of pairs: that runs over no index on SQLite. What this
+    # reads too much is one caller's budget where another's was asked for.
+    query = select(table).where(
+        table.c.caller.in_(places("caller", callers)),
+        table.c.key.in_(places("key", keys)),
+    )
+    return prepare(dialect, query)
+
+
+@cache
+def _save_budget(dialect: str) -> Prepared:
+    table = schema.budgets
+    keys = table.c.caller == bindparam("of"), table.c.key == bindparam("for_key")
+    statement = (
+        sql_update(table)
+        .where(*keys)
+        .values({name: bindparam(name) for name in _BUDGET})
+    )
+    return prepare(dialect, statement, expected=(*_BUDGET, "of", "for_key"))
+
+
+@cache
+def _put_budget(dialect: str) -> Prepared:
+    statement = _upsert_statement(dialect, "budgets", ("caller", "key"))
+    expected = ("caller", "key", "account", *_BUDGET)
+    return prepare(dialect, statement, expected=expected)
+
+
+@cache
+def _append(dialect: str, size: int) -> Prepared:
     """Return an INSERT of `size` events in one statement.
 
     The driver gives up the GIL for every statement; with one a row, the writer thread
     has to win it back from the event loop for every row.
     """
-    rows = ", ".join(f"(:a{i}, :k{i}, :c{i}, :d{i}, :m{i})" for i in range(size))
-    return text(
-        f"INSERT INTO audit_events (at_ms, kind, account, detail, mac) VALUES {rows}"  # noqa: S608 - no input in it
-    )
+    row = "({})".format(", ".join(f":{name}{{0}}" for name in _EVENT))
+    rows = ", ".join(row.format(i) for i in range(size))
+    names = ", ".join(_EVENT)
+    return prepare(dialect, text(f"INSERT INTO audit_events ({names}) VALUES {rows}"))  # noqa: S608 - no input in it
+
+
+@cache
+def _read_mark(dialect: str) -> Prepared:
+    table = schema.marks
+    query = select(table.c.value).where(table.c.name == bindparam("name"))
+    return prepare(dialect, query)
 
 
 class SqlTransaction:
@@ -120,6 +160,9 @@ class SqlTransaction:
     ) -> None:
         self._connection = connection
         self._database_time = database_time
+        self._dialect = connection.dialect.name
+        # Whose budgets were read, so that what did not change is not written.
+        self._holders: dict[tuple[str, bytes], str] = {}
 
     @property
     def database_time(self) -> float | None:
@@ -143,8 +186,12 @@ class SqlTransaction:
 
     def accounts(self, ids: Collection[str]) -> dict[str, AccountRow]:
         """See `otpseal.ports.Transaction`."""
-        rows = self._connection.execute(_READ_ACCOUNTS, {"ids": list(ids)})
-        return {row.id: row for row in _accounts(rows)}
+        found: dict[str, AccountRow] = {}
+        for some in in_sizes(sorted(ids)):
+            statement = _read_accounts(self._dialect, len(some))
+            rows = _accounts(statement.rows(self._connection, some))
+            found |= {row.id: row for row in rows}
+        return found
 
     def account_ids(self) -> list[str]:
         """See `otpseal.ports.Transaction`."""
@@ -206,6 +253,7 @@ class SqlTransaction:
         ):
             statement = delete(column.table).where(column == account)
             self._connection.execute(statement)
+        self._holders.clear()
 
     def raise_last_steps(self, now: float) -> int:
         """See `otpseal.ports.Transaction`."""
@@ -227,17 +275,18 @@ class SqlTransaction:
 
     def save_states(self, states: Iterable[tuple[str, State]]) -> None:
         """See `otpseal.ports.Transaction`."""
-        rows = [
-            {"account_id": account_id, **_state_values(state)}
-            for account_id, state in states
-        ]
+        rows = [(*_state_row(state), account_id) for account_id, state in states]
         if rows:
-            self._connection.execute(_SAVE_STATE, rows)
+            _save_state(self._dialect).run_each(self._connection, rows)
 
     def callers(self, digests: Collection[bytes]) -> dict[bytes, Caller]:
         """See `otpseal.ports.Transaction`."""
-        rows = self._connection.execute(_READ_CALLERS, {"digests": list(digests)})
-        return {row.digest: _caller(row) for row in rows}
+        found: dict[bytes, Caller] = {}
+        for some in in_sizes(list(digests)):
+            statement = _read_callers(self._dialect, len(some))
+            for row in statement.rows(self._connection, some):
+                found[row.digest] = _caller(row)
+        return found
 
     def all_callers(self) -> list[Caller]:
         """See `otpseal.ports.Transaction`."""
@@ -275,35 +324,41 @@ class SqlTransaction:
         """See `otpseal.ports.Transaction`."""
         if not keys:
             return {}
-        if self._connection.dialect.name == "postgresql":
+        if self._dialect == "postgresql":
             names = [_lock_name(caller, key) for caller, key in keys]
             self._connection.execute(_LOCK_NAMES, {"names": names})
-        wanted = {
-            "callers": list({caller for caller, _ in keys}),
-            "keys": list({key for _, key in keys}),
-        }
-        rows = map(_budget, self._connection.execute(_READ_BUDGETS, wanted))
-        found = {(row.caller, row.key): row for row in rows}
-        return {key: row for key, row in found.items() if key in keys}
+        found: dict[tuple[str, bytes], BudgetRow] = {}
+        for callers in in_sizes(list({caller for caller, _ in keys})):
+            for some in in_sizes(list({key for _, key in keys})):
+                statement = _read_budgets(self._dialect, len(callers), len(some))
+                for row in statement.rows(self._connection, (*callers, *some)):
+                    budget = _budget(row)
+                    pair = budget.caller, budget.key
+                    if pair in keys:
+                        found[pair] = budget
+                        self._holders[pair] = budget.account
+        return found
 
     def put_budgets(self, rows: Sequence[BudgetRow]) -> None:
         """See `otpseal.ports.Transaction`."""
-        if not rows:
-            return
-        values = [
-            {
-                "caller": row.caller,
-                "key": row.key,
-                "account": row.account,
-                "failures": row.budget.failures,
-                "wait_until": row.budget.wait_until,
-                "refused": row.budget.refused,
-                "touched_at": row.touched_at,
-            }
-            for row in rows
-        ]
-        statement = _upsert(self._connection, "budgets", ("caller", "key"))
-        self._connection.execute(statement, values)
+        known, others = [], []
+        for row in rows:
+            budget = row.budget
+            values = (
+                budget.failures,
+                budget.wait_until,
+                budget.refused,
+                row.touched_at,
+            )
+            # The account has an index, which an UPDATE that names it writes anew.
+            if self._holders.get((row.caller, row.key)) == row.account:
+                known.append((*values, row.caller, row.key))
+            else:
+                others.append((row.caller, row.key, row.account, *values))
+        if known:
+            _save_budget(self._dialect).run_each(self._connection, known)
+        if others:
+            _put_budget(self._dialect).run_each(self._connection, others)
 
     def refusing_budgets(self) -> list[BudgetRow]:
         """See `otpseal.ports.Transaction`."""
@@ -316,6 +371,7 @@ class SqlTransaction:
         """See `otpseal.ports.Transaction`."""
         table = schema.budgets
         self._connection.execute(delete(table).where(table.c.account == account))
+        self._holders.clear()
 
     def prune_budgets(self, before: float) -> int:
         """See `otpseal.ports.Transaction`."""
@@ -323,6 +379,7 @@ class SqlTransaction:
         gone = self._connection.execute(
             delete(table).where(table.c.touched_at < before)
         ).rowcount
+        self._holders.clear()
         counted = (
             select(func.count())
             .select_from(table)
@@ -378,14 +435,11 @@ class SqlTransaction:
         start = 0
         while start < len(rows):
             size = next(n for n in _APPEND_SIZES if n <= len(rows) - start)
-            values: dict[str, object] = {}
-            for i, row in enumerate(rows[start : start + size]):
-                values[f"a{i}"] = row.at_ms
-                values[f"k{i}"] = row.kind
-                values[f"c{i}"] = row.account
-                values[f"d{i}"] = row.detail
-                values[f"m{i}"] = row.mac
-            self._connection.execute(_append_statement(size), values)
+            values: list[object] = []
+            for row in rows[start : start + size]:
+                values += (row.at_ms, row.kind, row.account, row.detail, row.mac)
+            statement = _append(self._dialect, size)
+            statement.run(self._connection, tuple(values))
             start += size
 
     def newest_events(
@@ -457,8 +511,8 @@ class SqlTransaction:
 
     def mark(self, name: str) -> int | None:
         """See `otpseal.ports.Transaction`."""
-        found = self._connection.execute(_READ_MARK, {"name": name})
-        return found.scalar_one_or_none()
+        found = _read_mark(self._dialect).rows(self._connection, (name,))
+        return found[0][0] if found else None
 
     def set_mark(self, name: str, value: int) -> None:
         """See `otpseal.ports.Transaction`."""
@@ -588,15 +642,21 @@ def _account_values(row: AccountRow) -> dict[str, Any]:
 
 
 def _state_values(state: State) -> dict[str, Any]:
-    return {
-        "status": state.status.value,
-        "last_step": state.last_step,
-        "drift": state.drift,
-        "failures_in_all": state.failures,
-        "failures": state.budget.failures,
-        "wait_until": state.budget.wait_until,
-        "refused": state.budget.refused,
-    }
+    return dict(zip(_STATE, _state_row(state), strict=True))
+
+
+def _state_row(state: State) -> tuple[Any, ...]:
+    """Return the columns of `_STATE`."""
+    budget = state.budget
+    return (
+        state.status.value,
+        state.last_step,
+        state.drift,
+        state.failures,
+        budget.failures,
+        budget.wait_until,
+        budget.refused,
+    )
 
 
 def _accounts(rows: Iterable[Any]) -> list[AccountRow]:
@@ -630,26 +690,32 @@ def _event(row: Any) -> EventRow:  # noqa: ANN401 - a row of no static type
     )
 
 
+@lru_cache(maxsize=256, typed=True)
+def _parameters(
+    kind: str, algorithm: str, digits: int, period: int, window: int
+) -> Parameters:
+    # Accounts have few among them. Typed: 6.0 and True are no digits of ours.
+    return Parameters(algorithm, digits, period, OtpType(kind), window)
+
+
 def _account(row: Any) -> AccountRow:  # noqa: ANN401 - a row of no static type
+    name, sealed_seed, fingerprint, *parameters, issuer, label, at = row[:11]
+    status, last_step, drift, in_all, failures, wait_until, refused = row[11:]
     return AccountRow(
-        id=row.id,
-        sealed_seed=row.sealed_seed,
-        fingerprint=row.fingerprint,
-        parameters=Parameters(
-            row.algorithm, row.digits, row.period, OtpType(row.type), row.window_steps
+        name,
+        sealed_seed,
+        fingerprint,
+        _parameters(*parameters),
+        float(at),
+        State(
+            Status(status),
+            int(last_step),
+            int(drift),
+            int(in_all),
+            throttle.State(int(failures), float(wait_until), int(refused)),
         ),
-        imported_at=float(row.imported_at),
-        state=State(
-            status=Status(row.status),
-            last_step=int(row.last_step),
-            drift=int(row.drift),
-            failures=int(row.failures_in_all),
-            budget=throttle.State(
-                int(row.failures), float(row.wait_until), int(row.refused)
-            ),
-        ),
-        issuer=row.issuer,
-        label=row.label,
+        issuer,
+        label,
     )
 
 
@@ -671,14 +737,12 @@ def _caller(row: Any) -> Caller:  # noqa: ANN401 - a row of no static type
 
 
 def _budget(row: Any) -> BudgetRow:  # noqa: ANN401 - a row of no static type
+    caller, key, account, failures, wait_until, refused, touched_at = row
     try:
-        budget = throttle.State(
-            int(row.failures), float(row.wait_until), int(row.refused)
-        )
-        touched_at = float(row.touched_at)
+        budget = throttle.State(int(failures), float(wait_until), int(refused))
+        return BudgetRow(caller, key, account, budget, float(touched_at))
     except (TypeError, ValueError):
         raise _damaged("budgets") from None
-    return BudgetRow(row.caller, row.key, row.account, budget, touched_at)
 
 
 def _damaged(table: str) -> StoreUnavailable:
