@@ -259,7 +259,7 @@ class Transaction(Protocol):
         """Return every tally."""
 
     def tally(self, kind: Kind, account: str) -> Tally:
-        """Return one tally; a fresh one if there is none."""
+        """Return one tally, its row locked; a fresh one if there is none."""
 
     def put_tally(self, tally: Tally) -> None:
         """Store a tally."""

@@ -88,9 +88,14 @@ _LOCK_NAMES = text(
 _READ_MARK = select(schema.marks.c.value).where(
     schema.marks.c.name == bindparam("name")
 )
-_READ_TALLY = select(schema.tallies.c.pending, schema.tallies.c.since).where(
-    schema.tallies.c.kind == bindparam("kind"),
-    schema.tallies.c.account == bindparam("account"),
+_READ_TALLY = (
+    select(schema.tallies.c.pending, schema.tallies.c.since)
+    .where(
+        schema.tallies.c.kind == bindparam("kind"),
+        schema.tallies.c.account == bindparam("account"),
+    )
+    # Of no account, no account's lock keeps two replicas apart.
+    .with_for_update()
 )
 _APPEND_SIZES = (64, 32, 16, 8, 4, 2, 1)
 _ONLY = 1  # the primary key of the one storage key
