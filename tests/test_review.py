@@ -20,7 +20,7 @@ from test_decider import (
 from otpseal.accounts import NewAccount, otpauth_uri
 from otpseal.audit import NO_ACCOUNT, Kind, Tally
 from otpseal.decider import Purpose
-from otpseal.errors import ParametersRefused
+from otpseal.errors import ParametersRefused, SeedConflict
 from otpseal.http.enrolment import qr_svg
 from otpseal.ledger import Ledger
 from otpseal.ports import AccountRow, Store
@@ -132,3 +132,25 @@ def test_replicas_lose_no_count(store: Store, clock: TurnedClock) -> None:
 
     with store.transaction() as tx:
         assert tx.tally(kind, NO_ACCOUNT).pending == 100
+
+
+def test_counts_that_are_over_are_forgotten(store: Store, clock: TurnedClock) -> None:
+    """Ids that a caller makes up fill no table, and no count goes untold for it."""
+    service = serve(store, clock)
+    bring(service, "shop/a")
+    for name in ("shop/b", "shop/c", "shop/c"):
+        with pytest.raises(SeedConflict):
+            bring(service, name)
+
+    def settled(after_s: float) -> set[tuple[str, int]]:
+        clock.turn(after_s)
+        service.upkeep.settle()
+        with store.transaction() as tx:
+            return {(tally.account, tally.pending) for tally in tx.tallies()}
+
+    assert {("shop/b", 0), ("shop/c", 1)} == settled(59)
+    assert {("shop/c", 0)} == settled(1)
+    assert set() == settled(60)
+    with store.transaction() as tx:
+        told = [event.account for event in tx.newest_events(9, kind="seed.refused")]
+    assert told == ["shop/b", "shop/c", "shop/c"]

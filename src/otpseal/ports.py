@@ -264,6 +264,9 @@ class Transaction(Protocol):
     def put_tally(self, tally: Tally) -> None:
         """Store a tally."""
 
+    def forget_tallies(self, since: float) -> None:
+        """Delete the tallies that count nothing and were told at `since` or before."""
+
     def mark(self, name: str) -> int | None:
         """Return a named number, or None."""
 
