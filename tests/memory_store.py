@@ -254,6 +254,11 @@ class MemoryTransaction:
     def put_tally(self, tally: Tally) -> None:
         self.tables.tallies[tally.kind, tally.account] = tally
 
+    def forget_tallies(self, since: float) -> None:
+        for name, tally in list(self.tables.tallies.items()):
+            if not tally.pending and tally.since <= since:
+                del self.tables.tallies[name]
+
     def mark(self, name: str) -> int | None:
         return self.tables.marks.get(name)
 

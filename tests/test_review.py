@@ -1,5 +1,6 @@
 """Attacks that a review tried, each as the property that it must not break."""
 
+import threading
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -17,9 +18,11 @@ from test_decider import (
 )
 
 from otpseal.accounts import NewAccount, otpauth_uri
+from otpseal.audit import NO_ACCOUNT, Kind, Tally
 from otpseal.decider import Purpose
-from otpseal.errors import ParametersRefused
+from otpseal.errors import ParametersRefused, SeedConflict
 from otpseal.http.enrolment import qr_svg
+from otpseal.ledger import Ledger
 from otpseal.ports import AccountRow, Store
 from otpseal.service import Attempt
 from otpseal.totp import OtpType, Parameters
@@ -107,3 +110,47 @@ def test_the_longest_names_fit_a_qr_code(kind: OtpType, clock: TurnedClock) -> N
     assert qr_svg(otpauth_uri(row, seed)).startswith("<svg")
     with pytest.raises(ParametersRefused):
         service.accounts.create(replace(new, id="b", issuer=name + "\U0001f511"))
+
+
+def test_replicas_lose_no_count(store: Store, clock: TurnedClock) -> None:
+    """Attempts that are counted for no account are counted all."""
+    service = serve(store, clock)
+    kind, now = Kind.ATTEMPT_UNKNOWN, clock()
+    with store.transaction() as tx:
+        tx.put_tally(Tally(kind, NO_ACCOUNT, since=now))
+
+    def count() -> None:
+        for _ in range(25):
+            with store.transaction(shared=True) as tx:
+                Ledger(tx, service.storage_key).count(kind, NO_ACCOUNT, now)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with store.transaction() as tx:
+        assert tx.tally(kind, NO_ACCOUNT).pending == 100
+
+
+def test_counts_that_are_over_are_forgotten(store: Store, clock: TurnedClock) -> None:
+    """Ids that a caller makes up fill no table, and no count goes untold for it."""
+    service = serve(store, clock)
+    bring(service, "shop/a")
+    for name in ("shop/b", "shop/c", "shop/c"):
+        with pytest.raises(SeedConflict):
+            bring(service, name)
+
+    def settled(after_s: float) -> set[tuple[str, int]]:
+        clock.turn(after_s)
+        service.upkeep.settle()
+        with store.transaction() as tx:
+            return {(tally.account, tally.pending) for tally in tx.tallies()}
+
+    assert {("shop/b", 0), ("shop/c", 1)} == settled(59)
+    assert {("shop/c", 0)} == settled(1)
+    assert set() == settled(60)
+    with store.transaction() as tx:
+        told = [event.account for event in tx.newest_events(9, kind="seed.refused")]
+    assert told == ["shop/b", "shop/c", "shop/c"]

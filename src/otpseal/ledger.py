@@ -37,12 +37,15 @@ class Ledger:
         self.record(*events)
 
     def flush(self, now: float) -> None:
-        """Write the events about counts whose time has come."""
+        """Write the events about counts whose time has come; forget what is over."""
         for tally in self._tx.tallies():
             flushed, events = tally.flush(now)
             if events:
                 self._tx.put_tally(flushed)
                 self.record(*events)
+        # What is over counts on as what never was. Kept, every account that ever had
+        # a replay, and every id that a caller made up, would be read every minute.
+        self._tx.forget_tallies(now - TALLY_PERIOD_S)
 
 
 def event_row(event: Event, storage_key: StorageKey) -> EventRow:

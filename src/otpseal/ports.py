@@ -259,10 +259,13 @@ class Transaction(Protocol):
         """Return every tally."""
 
     def tally(self, kind: Kind, account: str) -> Tally:
-        """Return one tally; a fresh one if there is none."""
+        """Return one tally, its row locked; a fresh one if there is none."""
 
     def put_tally(self, tally: Tally) -> None:
         """Store a tally."""
+
+    def forget_tallies(self, since: float) -> None:
+        """Delete the tallies that count nothing and were told at `since` or before."""
 
     def mark(self, name: str) -> int | None:
         """Return a named number, or None."""

@@ -509,6 +509,12 @@ class SqlTransaction:
         statement = _upsert(self._connection, "tallies", ("kind", "account"))
         self._connection.execute(statement, values)
 
+    def forget_tallies(self, since: float) -> None:
+        """See `otpseal.ports.Transaction`."""
+        c = schema.tallies.c
+        statement = delete(schema.tallies).where(c.pending == 0, c.since <= since)
+        self._connection.execute(statement)
+
     def mark(self, name: str) -> int | None:
         """See `otpseal.ports.Transaction`."""
         found = _read_mark(self._dialect).rows(self._connection, (name,))
