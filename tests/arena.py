@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from server_fixture import Reply, code_at, exchange, parse_reply, wrong_code_at
 
+from otpseal import throttle
 from otpseal.access import Scope
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.adapters.sql_engine import open_engine
@@ -48,9 +49,15 @@ class Arena:
     Args:
         store: open, and closed by `arena_on`.
         keys: the servers' key pair.
+        policy: the price of wrong codes, for attempts by this service itself.
     """
 
-    def __init__(self, store: SqlStore, keys: RsaKeys) -> None:
+    def __init__(
+        self,
+        store: SqlStore,
+        keys: RsaKeys,
+        policy: throttle.Policy = throttle.DEFAULT_POLICY,
+    ) -> None:
         self.store = store
         with store.transaction() as tx:
             record = tx.storage_key_record()
@@ -60,7 +67,7 @@ class Arena:
         storage_key = StorageKey.unwrap(record, keys)
         self.storage_key = storage_key
         self.service = Service(
-            store, keys=keys, storage_key=storage_key, clock=time.time
+            store, keys=keys, storage_key=storage_key, clock=time.time, policy=policy
         )
 
     def enrol(self, names: Collection[str]) -> dict[str, Secret]:
@@ -91,11 +98,13 @@ class Arena:
 
 
 @contextmanager
-def arena_on(url: str, keys: RsaKeys) -> Iterator[Arena]:
+def arena_on(
+    url: str, keys: RsaKeys, policy: throttle.Policy = throttle.DEFAULT_POLICY
+) -> Iterator[Arena]:
     """Open an arena on the servers' database."""
     store = SqlStore(open_engine(url))
     try:
-        yield Arena(store, keys)
+        yield Arena(store, keys, policy)
     finally:
         store.close()
 

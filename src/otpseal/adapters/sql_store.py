@@ -36,7 +36,7 @@ from otpseal.adapters.sql_engine import (
     translated,
 )
 from otpseal.adapters.sql_prepared import Prepared, in_sizes, places, prepare
-from otpseal.audit import Kind, Tally
+from otpseal.audit import NO_ACCOUNT, Kind, Tally
 from otpseal.errors import StoreUnavailable
 from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
 from otpseal.totp import OtpType, Parameters
@@ -494,6 +494,10 @@ class SqlTransaction:
 
     def tally(self, kind: Kind, account: str) -> Tally:
         """See `otpseal.ports.Transaction`."""
+        if account == NO_ACCOUNT and self._connection.dialect.name == "postgresql":
+            # Any other count is read under its account's lock.
+            names = [_lock_name(kind.value, b"")]
+            self._connection.execute(_LOCK_NAMES, {"names": names})
         values = {"kind": kind.value, "account": account}
         row = self._connection.execute(_READ_TALLY, values).one_or_none()
         return Tally(kind, account) if row is None else _tally(kind, account, *row)
@@ -625,8 +629,8 @@ def _raise_mark(dialect: str) -> Insert:
     return cast("Insert", done)
 
 
-def _lock_name(caller: str, key: bytes) -> int:
-    name = hashlib.sha256(caller.encode("ascii") + key).digest()[:8]
+def _lock_name(text: str, key: bytes) -> int:
+    name = hashlib.sha256(text.encode("ascii") + key).digest()[:8]
     return int.from_bytes(name, "big", signed=True)
 
 
