@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from conftest import TurnedClock
@@ -386,3 +387,41 @@ def test_a_clock_that_is_behind_is_told_with_its_count(
     with store.transaction() as tx:
         (event,) = tx.newest_events(9, kind=Kind.CLOCK_BEHIND)
     assert event.detail == '{"count":3}'
+
+
+NAMES = (
+    *("", "\0", "a\0", "\ud800", "x\udfff", "x" * 8000, "\u00e9" * 4000, "\U0001f600"),
+    *(
+        "shop/none",
+        "bank/a",
+        "shop/a\n",
+        "SHOP/A",
+        "shop/../a",
+        "'; --",
+        "%",
+        "default",
+    ),
+)
+CODES = ("", "000000", "00000000", "\ud800", "\0", "\uff11" * 6, "9" * 8000, "000000\n")
+
+
+def test_no_attempt_fails_the_batch_of_others(store: Store, clock: TurnedClock) -> None:
+    """Whatever text stands in it, in whatever place, for whatever purpose."""
+    service = serve(store, clock)
+    bring(service, "shop/a")
+    bring(service, "bank/a", seed=Secret(b"x" * 20))
+    last = Parameters(type=OtpType.HOTP)
+    bring(service, "shop/last", last, Secret(b"h" * 20), counter=2**63 - 101)
+    callers = token(service, "shop/"), token(service), None, b"z" * 32
+    names = (*NAMES, "shop/last")
+    strange = [
+        Attempt(code, name, caller, purpose, CODES[-place])
+        for name, caller, purpose in product(names, callers, Purpose)
+        for place, code in enumerate(CODES)
+    ]
+
+    told = decide(service, *strange, Attempt(code_at(clock()), "shop/a"))
+
+    assert told[-1] == "ACCEPTED 0"
+    assert not [one for one in told[:-1] if one.startswith("ACCEPTED")]
+    service.upkeep.settle()
