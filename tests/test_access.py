@@ -61,6 +61,15 @@ def test_what_is_no_certificates_name(name: str) -> None:
     assert certificate_digest(name) is None
 
 
+def test_the_case_of_a_dns_name_means_nothing() -> None:
+    """What an administrator types is what the certificate says; URIs are exact."""
+    typed, said = "DNS:Shop.Example", "DNS:shop.example"
+
+    assert certificate_digest(said) == certificate_digest(typed)
+    assert certificate_digest("URI:x:A") != certificate_digest("URI:x:a")
+    assert certificate_digest("email:A@x") != certificate_digest("email:a@x")
+
+
 def test_a_name_and_its_kind_are_one() -> None:
     """The same text as another kind of name is another caller."""
     digests = {certificate_digest(f"{kind}:a@b.example") for kind in ("URI", "email")}

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from conftest import TurnedClock
@@ -18,6 +19,7 @@ from test_decider import (
     wrong_code_at,
 )
 
+from otpseal import throttle, totp, verification
 from otpseal.accounts import NewAccount, otpauth_uri
 from otpseal.audit import NO_ACCOUNT, Kind, Tally
 from otpseal.decider import Purpose
@@ -26,8 +28,10 @@ from otpseal.http.enrolment import qr_svg
 from otpseal.ledger import Ledger
 from otpseal.ports import AccountRow, Store
 from otpseal.secret import Secret
-from otpseal.service import Attempt
+from otpseal.service import Attempt, Service
+from otpseal.storage_key import StorageKey
 from otpseal.totp import OtpType, Parameters
+from otpseal.verification import Account, Outcome, Standing, State, Status
 
 
 def test_a_foreign_account_is_not_even_read(
@@ -158,3 +162,268 @@ def test_counts_that_are_over_are_forgotten(store: Store, clock: TurnedClock) ->
     with store.transaction() as tx:
         told = [event.account for event in tx.newest_events(9, kind="seed.refused")]
     assert told == ["shop/b", "shop/c", "shop/c"]
+
+
+# Rules whose breach no other test noticed.
+
+NOW = 1_800_000_000.0
+STEP = totp.CLASSIC.step_at(NOW)
+CLASSIC = totp.resync_candidates(SEED, NOW)
+
+
+def account(state: State = State(), *, known: bool = True) -> Account:  # noqa: B008
+    """Return an account that takes the codes of 60 steps on either side."""
+    return Account("a" if known else "", state, CLASSIC, known=known)
+
+
+def by(failures: int = 0, wait_until: float = 0.0) -> Standing:
+    """Return a caller's standing."""
+    return Standing("c1", throttle.State(failures, wait_until))
+
+
+def code_of(step: int) -> str:
+    """Return the right code of a step."""
+    return totp.hotp(SEED.reveal(), step)
+
+
+def judged(
+    subject: Account, standing: Standing | None, purpose: Purpose, code: str
+) -> verification.Decision:
+    """Decide by the pure rule of a purpose."""
+    if purpose is Purpose.RECOVER:
+        return verification.decide_recovery(
+            subject, code == code_of(STEP), NOW, burnt_step=STEP + 1, standing=standing
+        )
+    if purpose is Purpose.RESYNC:
+        pair = code, code_of(STEP + 1)
+        return verification.decide_resync(
+            subject, pair, NOW, current=STEP, standing=standing
+        )
+    if purpose is Purpose.CONFIRM:
+        return verification.decide_confirmation(subject, code, NOW, standing=standing)
+    return verification.decide(subject, code, NOW, standing=standing)
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_an_unknown_account_is_never_accepted(purpose: Purpose) -> None:
+    """Whatever matches, and however it is asked."""
+    decision = judged(account(known=False), by(), purpose, code_of(STEP))
+
+    assert decision.outcome is Outcome.WRONG
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_an_unknown_account_is_given_up_as_a_known_one_is(purpose: Purpose) -> None:
+    """After a hundred wrong codes both say `disabled`."""
+    decision = judged(account(known=False), by(100), purpose, code_of(STEP))
+
+    assert decision.outcome is Outcome.DISABLED
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_wait_is_a_wait_for_every_purpose(purpose: Purpose) -> None:
+    """Whoever is throttled at one call is not looked at by another."""
+    pending = purpose is Purpose.CONFIRM
+    state = State(status=Status.PENDING if pending else Status.ACTIVE)
+    decision = judged(account(state), by(5, NOW + 30), purpose, code_of(STEP))
+
+    assert decision.outcome is Outcome.THROTTLED
+    assert decision.retry_after_s == 30
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.DISABLED])
+@pytest.mark.parametrize("purpose", [Purpose.VERIFY, Purpose.RECOVER, Purpose.RESYNC])
+def test_an_account_that_is_not_active_takes_nothing(
+    purpose: Purpose, status: Status
+) -> None:
+    """Neither a code, nor a recovery code, nor a resynchronisation."""
+    subject = account(State(status=status))
+
+    assert judged(subject, by(), purpose, code_of(STEP)).outcome is Outcome.DISABLED
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_every_acceptance_ends_the_row_of_failures(purpose: Purpose) -> None:
+    """Those of all callers together, too, or the hundredth mistake of years counts."""
+    pending = purpose is Purpose.CONFIRM
+    status = Status.PENDING if pending else Status.ACTIVE
+    subject = account(State(status=status, failures=99))
+    decision = judged(subject, by(4), purpose, code_of(STEP))
+
+    assert decision.outcome is Outcome.ACCEPTED
+    assert decision.state.failures == 0
+    assert decision.standing == by(0)
+
+
+def test_an_unknown_account_is_not_disabled_in_the_audit_log() -> None:
+    """There is nothing to disable, however many are wrong in one batch."""
+    decision = verification.decide(
+        account(State(failures=99), known=False), code_of(STEP + 99), NOW, standing=by()
+    )
+
+    assert [event.kind for event in decision.events] == [Kind.ATTEMPT_UNKNOWN]
+    assert decision.state.status is Status.ACTIVE
+
+
+def test_a_recovery_code_reopens_no_step() -> None:
+    """A device that is ahead has spent later steps than the two that are burnt."""
+    subject = account(State(last_step=STEP + 9))
+    decision = judged(subject, by(), Purpose.RECOVER, code_of(STEP))
+
+    assert decision.state.last_step == STEP + 9
+
+
+@pytest.mark.parametrize(
+    ("expected", "last_step"),
+    [
+        (Outcome.ACCEPTED, STEP - 1),
+        (Outcome.REPLAYED, STEP),
+        (Outcome.REPLAYED, STEP + 1),
+    ],
+)
+def test_a_resync_takes_two_unused_codes(expected: Outcome, last_step: int) -> None:
+    """One that was spent, seen by somebody, does not count as one of the two."""
+    subject = account(State(last_step=last_step))
+
+    assert judged(subject, by(), Purpose.RESYNC, code_of(STEP)).outcome is expected
+
+
+def test_half_a_pair_is_malformed() -> None:
+    """What cannot be a code costs nothing, whichever of the two it is."""
+    decision = judged(account(), by(), Purpose.RESYNC, "x")
+
+    assert decision.outcome is Outcome.MALFORMED
+
+
+def test_an_acceptance_gives_its_caller_a_fresh_budget(
+    store: Store, clock: TurnedClock
+) -> None:
+    """Also where failures of his rest in the store."""
+    service = serve(store, clock)
+    bring(service, "shop/a")
+    mine, wrong = token(service), wrong_code_at(clock())
+    decide(service, *[Attempt(wrong, "shop/a", mine)] * 4)
+    decide(service, Attempt(code_at(clock()), "shop/a", mine))
+
+    told = decide(service, *[Attempt(wrong, "shop/a", mine)] * 6)
+
+    assert told == ["WRONG 0"] * 5 + ["THROTTLED 30"]
+
+
+def test_silence_of_25_hours_gives_a_fresh_budget(
+    store: Store, clock: TurnedClock
+) -> None:
+    """To the second, whether or not the row was pruned by then."""
+    service = serve(store, clock)
+    bring(service, "shop/a")
+    mine = token(service)
+
+    def wrong_times(count: int) -> list[str]:
+        attempt = Attempt(wrong_code_at(clock()), "shop/a", mine)
+        return decide(service, *[attempt] * count)
+
+    wrong_times(4)
+    clock.turn(25 * 3600 - 1)
+    assert ["WRONG 0", "THROTTLED 30"] == wrong_times(2)
+    clock.turn(25 * 3600)
+    assert ["WRONG 0"] * 5 + ["THROTTLED 30"] == wrong_times(6)
+
+
+def test_only_unknown_accounts_are_strangers(store: Store, clock: TurnedClock) -> None:
+    """Mistyped codes of a company's own people exhaust no caller."""
+    service = serve(store, clock)
+    bring(service, "shop/a")
+    mine, wrong = token(service, "shop/"), wrong_code_at(clock())
+    decide(service, *(Attempt(wrong, n, mine) for n in ("shop/a", "shop/b", "bank/a")))
+
+    (caller,) = service.callers.all()
+    assert caller.strangers == 2
+
+
+@pytest.mark.parametrize(("expected", "widest"), [("WRONG 0", 0), ("ACCEPTED 0", 1)])
+def test_no_account_has_a_wider_window_than_the_service(
+    clock: TurnedClock, expected: str, widest: int
+) -> None:
+    """OTPSEAL_WINDOW=0 holds for accounts that were made with a window of 1."""
+    storage_key = StorageKey(Secret(b"k" * 32))
+    service = Service(
+        MemoryStore(),
+        keys=None,  # type: ignore[arg-type]  # nothing here is sealed
+        storage_key=storage_key,
+        clock=clock,
+        window=widest,
+    )
+    bring(service, "shop/a")
+
+    assert [expected] == decide(service, Attempt(code_at(clock() + 30), "shop/a"))
+
+
+def test_a_recovery_code_burns_the_devices_steps(
+    store: Store, clock: TurnedClock
+) -> None:
+    """A device that is ahead shows its own current and next code."""
+    service = serve(store, clock)
+    bring(service, "shop/a")
+    ahead = clock() + 30 * 10
+    pair = code_at(ahead), code_at(ahead + 30)
+    decide(service, Attempt(pair[0], "shop/a", None, Purpose.RESYNC, pair[1]))
+    clock.turn(300)
+    (code, *_) = service.accounts.make_recovery_codes("shop/a")
+    decide(service, recover(code, "shop/a"))
+
+    row = service.account("shop/a")
+    assert row is not None
+    assert row.state.last_step == totp.CLASSIC.step_at(clock()) + 11 + 1
+
+
+def test_a_clock_that_is_behind_is_told_with_its_count(
+    store: Store, clock: TurnedClock
+) -> None:
+    """The event's count is that of the attempts that were refused."""
+    service = serve(store, clock)
+    bring(service, "shop/a")
+    decide(service, Attempt(code_at(clock()), "shop/a"))
+    clock.turn(-10)
+    decide(service, *[Attempt(code_at(clock()), "shop/a")] * 3)
+
+    with store.transaction() as tx:
+        (event,) = tx.newest_events(9, kind=Kind.CLOCK_BEHIND)
+    assert event.detail == '{"count":3}'
+
+
+NAMES = (
+    *("", "\0", "a\0", "\ud800", "x\udfff", "x" * 8000, "\u00e9" * 4000, "\U0001f600"),
+    *(
+        "shop/none",
+        "bank/a",
+        "shop/a\n",
+        "SHOP/A",
+        "shop/../a",
+        "'; --",
+        "%",
+        "default",
+    ),
+)
+CODES = ("", "000000", "00000000", "\ud800", "\0", "\uff11" * 6, "9" * 8000, "000000\n")
+
+
+def test_no_attempt_fails_the_batch_of_others(store: Store, clock: TurnedClock) -> None:
+    """Whatever text stands in it, in whatever place, for whatever purpose."""
+    service = serve(store, clock)
+    bring(service, "shop/a")
+    bring(service, "bank/a", seed=Secret(b"x" * 20))
+    last = Parameters(type=OtpType.HOTP)
+    bring(service, "shop/last", last, Secret(b"h" * 20), counter=2**63 - 101)
+    callers = token(service, "shop/"), token(service), None, b"z" * 32
+    names = (*NAMES, "shop/last")
+    strange = [
+        Attempt(code, name, caller, purpose, CODES[-place])
+        for name, caller, purpose in product(names, callers, Purpose)
+        for place, code in enumerate(CODES)
+    ]
+
+    told = decide(service, *strange, Attempt(code_at(clock()), "shop/a"))
+
+    assert told[-1] == "ACCEPTED 0"
+    assert not [one for one in told[:-1] if one.startswith("ACCEPTED")]
+    service.upkeep.settle()

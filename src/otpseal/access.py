@@ -96,9 +96,15 @@ def token_digest(token: bytes) -> bytes | None:
 
 
 def certificate_digest(name: str) -> bytes | None:
-    """Return what a certificate's name (`DNS:`, `URI:` or `email:`) is known by."""
+    """Return what a certificate's name (`DNS:`, `URI:` or `email:`) is known by.
+
+    The case of DNS names means nothing (RFC 4343): a name and its capitals are one,
+    so that no second caller goes on when the first is revoked.
+    """
     if not _CERTIFICATE_NAME.fullmatch(name):
         return None
+    if name.startswith("DNS:"):
+        name = "DNS:" + name[4:].lower()
     return hashlib.sha256(_CERTIFICATE_TAG + name.encode("ascii")).digest()
 
 
