@@ -24,10 +24,10 @@ from loads import (
     Server,
     decisions,
     load,
-    memory_mb,
     running,
     send_exactly,
 )
+from processes import memory_mb
 
 from otpseal.adapters.file_keys import load_public_key
 from otpseal.envelope import seal

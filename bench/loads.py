@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from processes import Used
+
 HERE = Path(__file__).parent
 CONNECTIONS = 32
 SERVER_CORE, CLIENT_CORE = "0", "1"
@@ -197,14 +199,14 @@ def load(
     script.write_text(request.lua(urlsplit(server.url).netloc))
     command = ["taskset", "-c", core, "wrk", "-t1", f"-c{connections}"]
     command += [f"-d{seconds:g}s", "--timeout", "30s", "-s", str(script)]
-    before = _Used.now(server.pid)
+    before = Used.now(server.pid)
     done = subprocess.run(
         [*command, server.url + request.path],
         capture_output=True,
         text=True,
         check=True,
     )
-    used = _Used.now(server.pid).since(before)
+    used = Used.now(server.pid).since(before)
     found = re.search(r"RESULT (\d+) (\d+) (\d+) ([\d.]+) ([\d.]+)", done.stdout)
     if not found:
         sys.exit(f"wrk said:\n{done.stdout}")
@@ -220,45 +222,6 @@ def load(
         client_share=used.client / used.elapsed,
         others_share=max(0, used.all - used.server - used.client) / used.elapsed,
     )
-
-
-@dataclass(frozen=True)
-class _Used:
-    """Seconds of processor time: of a server, of our children, of everybody."""
-
-    server: float
-    client: float
-    all: float
-    elapsed: float
-
-    @classmethod
-    def now(cls, pid: int) -> "_Used":
-        times = os.times()
-        children = times.children_user + times.children_system
-        total = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-        ticks = os.sysconf("SC_CLK_TCK")
-        busy = sum(map(int, total[:8])) - int(total[3]) - int(total[4])
-        server = sum(_seconds(member) for member in family(pid))
-        return cls(server, children, busy / ticks, times.elapsed)
-
-    def since(self, before: "_Used") -> "_Used":
-        return _Used(
-            self.server - before.server,
-            self.client - before.client,
-            self.all - before.all,
-            self.elapsed - before.elapsed,
-        )
-
-
-def family(pid: int) -> list[int]:
-    """Return a process and its children."""
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [pid, *map(int, path.read_text().split())]
-
-
-def _seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def send_exactly(server: Server, request: Request, count: int) -> None:
@@ -293,9 +256,3 @@ def decisions(data_dir: Path) -> Counter[str]:
     with contextlib.closing(sqlite3.connect(data_dir / "otpseal.db")) as database:
         rows = database.execute("SELECT kind, count(*) FROM audit_events GROUP BY kind")
         return Counter(dict(rows))
-
-
-def memory_mb(pid: int, field_name: str = "VmRSS") -> float:
-    """Return a process's resident memory in MB (10**6 bytes)."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split(f"{field_name}:")[1].split()[0]) * 1024 / 1e6

@@ -43,7 +43,8 @@ class Bridge:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[R] = loop.create_future()
 
-        def answer(result: R | BaseException) -> None:
+        # Quoted: else it is made anew for every request.
+        def answer(result: "R | BaseException") -> None:
             self._arrived.append((waiter, result))
             # Two threads may both find none due: then one of two deliveries is idle.
             if not self._delivery_is_due:
