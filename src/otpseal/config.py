@@ -28,10 +28,12 @@ _TOKEN = re.compile(rb"[!-~]+")
 _HOST_NAME = re.compile(r"[a-z0-9_.-]+", re.ASCII)
 
 
-# Read by a command's option, by docker-compose.yml and by the tests.
+# Read by a command's option, by the compose files and by the tests.
 _ELSEWHERE = {
     "OTPSEAL_AUTHORITY_URL",
     "OTPSEAL_IMAGE",
+    "OTPSEAL_NGINX_IMAGE",
+    "OTPSEAL_POSTGRES_IMAGE",
     "OTPSEAL_PUBLISH_PORT",
     "OTPSEAL_CONTAINER_TESTS",
     "OTPSEAL_TORTURE",

@@ -26,8 +26,12 @@ SEALED_SEED: Final = "/tmp/encrypted_seed.txt"
 # environment cleared of OTPSEAL_*.
 ENABLED: Final = os.environ.get("OTPSEAL_CONTAINER_TESTS") == "1"
 IMAGE: Final = os.environ.get("OTPSEAL_IMAGE", "")
+IMAGES: Final = {
+    name: os.environ.get(name, "")
+    for name in ("OTPSEAL_IMAGE", "OTPSEAL_NGINX_IMAGE", "OTPSEAL_POSTGRES_IMAGE")
+}
 CANARY: Final = os.environ.get("OTPSEAL_TEST_CANARY", "")
-_DOCKER: Final = os.environ.get("OTPSEAL_TEST_DOCKER", "docker")
+DOCKER: Final = os.environ.get("OTPSEAL_TEST_DOCKER", "docker")
 _COMPOSE: Final = shlex.split(os.environ.get("OTPSEAL_TEST_COMPOSE", "docker compose"))
 
 #: CONTRACT: what other people's validators match each line of the code log with.
@@ -72,7 +76,7 @@ def run(*command: str, env: Mapping[str, str] | None = None) -> str:
 
 def docker(*arguments: str) -> str:
     """Run `docker ...` on the tests' engine."""
-    return run(_DOCKER, *arguments)
+    return run(DOCKER, *arguments)
 
 
 def free_port() -> int:
@@ -87,7 +91,7 @@ def free_port() -> int:
 def logs_of(container: str) -> str:
     """Return what a container printed so far, stdout and stderr in their order."""
     done = subprocess.run(
-        [_DOCKER, "logs", container],
+        [DOCKER, "logs", container],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=True,
@@ -112,6 +116,30 @@ class Answer:
         return parsed
 
 
+def call(
+    address: tuple[str, int],
+    method: str,
+    path: str,
+    *,
+    body: Mapping[str, object] | None = None,
+    token: str | None = None,
+) -> Answer:
+    """Call an API, with a bearer token if one is given."""
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    connection = http.client.HTTPConnection(*address, timeout=30)
+    try:
+        content = None if body is None else json.dumps(body)
+        connection.request(method, path, body=content, headers=headers)
+        response = connection.getresponse()
+        return Answer(
+            response.status, response.read(), response.getheader("Retry-After")
+        )
+    finally:
+        connection.close()
+
+
 @dataclass(frozen=True)
 class Process:
     """A process of a container, as the host sees it."""
@@ -123,19 +151,20 @@ class Process:
 
 @dataclass(frozen=True)
 class Stack:
-    """One compose project of our docker-compose.yml, on a port of its own."""
+    """One compose project, by default of docker-compose.yml, on a port of its own."""
 
     project: str
     port: int = field(default_factory=free_port)
+    files: tuple[Path, ...] = (ROOT / "docker-compose.yml",)
 
     def compose(self, *arguments: str) -> str:
         """Run `docker compose ...` for this project."""
         return run(
             *_COMPOSE,
             *("--project-name", self.project, "--project-directory", str(ROOT)),
-            *("--file", str(ROOT / "docker-compose.yml")),
+            *(f"--file={file}" for file in self.files),
             *arguments,
-            env={"OTPSEAL_IMAGE": IMAGE, "OTPSEAL_PUBLISH_PORT": str(self.port)},
+            env=IMAGES | {"OTPSEAL_PUBLISH_PORT": str(self.port)},
         )
 
     def up(self, *services: str) -> None:
@@ -149,7 +178,11 @@ class Stack:
 
     def container(self, service: str = "service") -> str:
         """Return the id of a service's container."""
-        ids = self.compose("--profile", "authority", "ps", "--quiet", service).split()
+        labels = (
+            f"--filter=label=com.docker.compose.project={self.project}",
+            f"--filter=label=com.docker.compose.service={service}",
+        )
+        ids = docker("ps", "--all", "--quiet", "--no-trunc", *labels).split()
         assert len(ids) == 1, f"{service}: {ids}"
         return ids[0]
 
@@ -174,32 +207,22 @@ class Stack:
         """Return what a service printed so far."""
         return logs_of(self.container(service))
 
-    def sh(self, script: str, *, user: str = "otpseal") -> str:
-        """Run a shell script in the service's container."""
-        return docker("exec", "--user", user, self.container(), "sh", "-euc", script)
+    def sh(
+        self, script: str, *, user: str = "otpseal", service: str = "service"
+    ) -> str:
+        """Run a shell script in a service's container."""
+        container = self.container(service)
+        return docker("exec", "--user", user, container, "sh", "-euc", script)
 
-    def otpseal(self, *arguments: str) -> str:
+    def otpseal(self, *arguments: str, service: str = "service") -> str:
         """Run the command line as the README shows it, that is as `docker exec`."""
-        return docker("exec", self.container(), "otpseal", *arguments)
+        return docker("exec", self.container(service), "otpseal", *arguments)
 
     def request(
         self, method: str, path: str, body: Mapping[str, object] | None = None
     ) -> Answer:
         """Call the API over the published port."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(
-                method,
-                path,
-                body=None if body is None else json.dumps(body),
-                headers={} if body is None else {"Content-Type": "application/json"},
-            )
-            response = connection.getresponse()
-            return Answer(
-                response.status, response.read(), response.getheader("Retry-After")
-            )
-        finally:
-            connection.close()
+        return call(("127.0.0.1", self.port), method, path, body=body)
 
     def answers(self) -> bool:
         """Tell whether the API is there and healthy."""
@@ -234,13 +257,14 @@ class Stack:
         # The current step may be spent already; the next one is not.
         return wait_for("a code of an unspent step", spend, within_s=45) or ""
 
-    def code_log(self) -> str:
+    def code_log(self, service: str = "service") -> str:
         """Return the code log, empty if there is none."""
-        return self.sh("[ ! -f /cron/last_code.txt ] || cat /cron/last_code.txt")
+        script = "[ ! -f /cron/last_code.txt ] || cat /cron/last_code.txt"
+        return self.sh(script, service=service)
 
-    def log_lines(self) -> list[str]:
+    def log_lines(self, service: str = "service") -> list[str]:
         """Return the complete lines of the code log."""
-        return re.findall(r"(.*)\n", self.code_log())
+        return re.findall(r"(.*)\n", self.code_log(service))
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """Return the audit events of one kind, oldest first."""

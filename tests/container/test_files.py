@@ -3,6 +3,7 @@
 import re
 import stat
 
+import pytest
 from container.harness import ROOT
 
 CRON_FILE = ROOT / "cron" / "2fa-cron"
@@ -56,10 +57,20 @@ def test_scripts_are_executable_sh() -> None:
         assert path.stat().st_mode & stat.S_IXUSR, path
 
 
-def test_compose_publishes_to_loopback_only_and_fixes_no_name() -> None:
-    """Open access is for this host; two copies of the project can run side by side."""
-    compose = (ROOT / "docker-compose.yml").read_text("utf-8")
-    ports = re.findall(r'^ +- "(.*:8080)"$', compose, re.MULTILINE)
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.postgres.yml"])
+def test_compose_publishes_to_loopback_only_and_fixes_no_name(name: str) -> None:
+    """No port is for others; two copies of the project can run side by side."""
+    compose = (ROOT / name).read_text("utf-8")
+    ports = re.findall(r'^ +- "(.*:[0-9]+)"$', compose, re.MULTILINE)
 
     assert ports == ["127.0.0.1:${OTPSEAL_PUBLISH_PORT:-8080}:8080"]
     assert "container_name" not in compose
+
+
+def test_nginx_never_sends_a_post_twice() -> None:
+    """The second would spend a code that the first spent, and answer `replayed`."""
+    config = (ROOT / "container" / "nginx.conf").read_text("ascii")
+    directives = re.findall(r"^ +proxy_next_upstream (.*);$", config, re.MULTILINE)
+
+    assert directives == ["error timeout"]
+    assert re.findall(r"^ *access_log (.*);$", config, re.MULTILINE) == ["off"]
