@@ -40,6 +40,10 @@ SQL = {
     "adapters.sql_prepared",
     "adapters.sql_revision",
     "adapters.sql_bulk",
+    "adapters.sql_tables",
+    "adapters.sql_accounts",
+    "adapters.sql_callers",
+    "adapters.sql_events",
     "adapters.sql_store",
 }
 FILES = {
