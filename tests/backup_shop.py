@@ -20,7 +20,7 @@ from otpseal.service import Attempt, Service
 from otpseal.storage_key import StorageKey
 from otpseal.totp import OtpType, Parameters
 from otpseal.verification import Decision, Outcome
-from otpseal.wiring_desks import LAYOUT
+from otpseal.wiring_admin import LAYOUT
 
 ALICE, BOB = Secret(b"CANARY alice's seed: 32 bytes ..."[:32]), Secret(b"b" * 20)
 COUNTS = Parameters(type=OtpType.HOTP)

@@ -90,8 +90,8 @@ def one_backup(disk_shop: Shop) -> bytes:
 
 def restored_into(shop: Shop, backup: bytes, **options: Any) -> Restored:  # noqa: ANN401
     """Restore a backup into the shop's store."""
-    desk = restorer(shop.store, shop.keys, shop.clock)
-    return desk.restore(io.BytesIO(backup), **options)
+    restoring = restorer(shop.store, shop.keys, shop.clock)
+    return restoring.restore(io.BytesIO(backup), **options)
 
 
 def moved(
@@ -101,8 +101,8 @@ def moved(
     **options: Any,  # noqa: ANN401 - of `restore`
 ) -> tuple[Shop, Restored]:
     """Restore a backup into an empty store; returns a service on that."""
-    desk = restorer(store, shop.keys, shop.clock)
-    done = desk.restore(io.BytesIO(backup), **options)
+    restoring = restorer(store, shop.keys, shop.clock)
+    done = restoring.restore(io.BytesIO(backup), **options)
     return Shop.opened(store, shop.keys, shop.clock), done
 
 
@@ -511,7 +511,7 @@ _KILLED = """
 import io, os, signal, sys
 from otpseal.adapters import sql_backup
 from otpseal.config import Settings
-from otpseal.wiring_desks import make_restorer
+from otpseal.wiring_admin import make_restorer
 from pathlib import Path
 insert = sql_backup.SqlPlace.insert
 def insert_and_die(self, table, rows):

@@ -30,7 +30,7 @@ FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
 #: What a service is made of: each may import those before it.
 PARTS = ["timekeeper", "seed_keeping", "decider", "callers", "accounts", "upkeep"]
 #: What administrators do beside it, each by itself.
-DESKS = {"clock_desk", "moving", "export", "backup", "restore"}
+ADMIN = {"clock_admin", "moving", "export", "backup", "restore"}
 USE_CASES = {"service", "authority", "minute"}
 SQL = {
     "adapters.sql_schema",
@@ -99,7 +99,7 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "service": {*LEDGER, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
-    "clock_desk": {*LEDGER, "ledger", "timekeeper"},
+    "clock_admin": {*LEDGER, "ledger", "timekeeper"},
     "moving": {*LEDGER, "ledger", "seed_keeping", "formats.row", "travel"},
     "export": {*LEDGER, "ledger", "formats.otpauth", "formats.row", "travel"},
     "backup": {*LEDGER, "ledger", "backup_format"},
@@ -139,9 +139,9 @@ ALLOWED: dict[str, set[str]] = {
     | {"store_inspection"},
     "doctor": {*LEDGER, "ledger", "service", "adapters.file_code_log", "findings"}
     | {"config", "health", "wiring", "store_inspection", "file_checks"},
-    "wiring_desks": {
+    "wiring_admin": {
         *LEDGER,
-        *DESKS,
+        *ADMIN,
         *SQL,
         "adapters.sql_backup",
         "adapters.file_keys",
@@ -157,7 +157,7 @@ ALLOWED: dict[str, set[str]] = {
 INSIDE = {
     *LEDGER,
     *PARTS,
-    *DESKS,
+    *ADMIN,
     *USE_CASES,
     "formats",
     "formats.row",
@@ -165,7 +165,7 @@ INSIDE = {
     "formats.otpauth",
     "events",
     "travel",
-    "wiring_desks",
+    "wiring_admin",
     "ledger",
     "committer",
     "health",

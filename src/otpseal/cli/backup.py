@@ -18,7 +18,7 @@ from otpseal.errors import ConfigurationError
 from otpseal.ledger import rfc3339
 from otpseal.restore import Restored
 from otpseal.wiring import open_service
-from otpseal.wiring_desks import make_archivist, make_restorer
+from otpseal.wiring_admin import make_archivist, make_restorer
 
 _SHOWN = 10
 _COUNTERS = (

@@ -4,7 +4,7 @@ import time
 
 import typer
 
-from otpseal import clock_desk
+from otpseal import clock_admin
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.config import load_settings
 from otpseal.ledger import rfc3339
@@ -22,7 +22,7 @@ def show(
     """Show this machine's time, and the latest that the store has seen."""
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     with open_service(settings, create=False) as opened:
-        times = clock_desk.show(opened.store, opened.service.timekeeper, time.time)
+        times = clock_admin.show(opened.store, opened.service.timekeeper, time.time)
     shown = {
         "now": rfc3339(times.now),
         "mark": _time(times.mark),
@@ -49,7 +49,7 @@ def accept(
     """
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     with open_service(settings, create=False) as opened:
-        done = clock_desk.accept(
+        done = clock_admin.accept(
             opened.store, opened.storage_key, opened.service.timekeeper, time.time
         )
     if as_json:
@@ -73,4 +73,4 @@ def accept(
 
 
 def _time(at: float | None) -> str | None:
-    return None if at is None else clock_desk.in_words(at)
+    return None if at is None else clock_admin.in_words(at)

@@ -19,7 +19,7 @@ from otpseal.formats.content import MAX_BYTES
 from otpseal.formats.row import Entry, Fault
 from otpseal.ports import Keys
 from otpseal.wiring import SERVICE_KEY_NAME, open_service
-from otpseal.wiring_desks import make_exporter, make_mover
+from otpseal.wiring_admin import make_exporter, make_mover
 
 _OURS = "otpseal"
 _FORMATS = (*(form.value for form in Format), _OURS)

@@ -9,7 +9,7 @@ from backup_shop import ALICE, Shop
 from conftest import TurnedClock
 from stores import make_sqlite
 
-from otpseal import clock_desk, totp
+from otpseal import clock_admin, totp
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.errors import ClockBehind
 from otpseal.ledger import AuditLog
@@ -35,10 +35,10 @@ def shop(
     store.close()
 
 
-def accept(shop: Shop) -> clock_desk.Accepted:
+def accept(shop: Shop) -> clock_admin.Accepted:
     """Accept the time of the shop's clock."""
     service = shop.service
-    return clock_desk.accept(
+    return clock_admin.accept(
         shop.store, service.storage_key, service.timekeeper, shop.clock
     )
 
@@ -94,6 +94,6 @@ def test_any_mark_can_be_left_behind(shop: Shop) -> None:
 
 def test_what_the_clocks_say(shop: Shop) -> None:
     """Looking changes nothing."""
-    times = clock_desk.show(shop.store, shop.service.timekeeper, shop.clock)
+    times = clock_admin.show(shop.store, shop.service.timekeeper, shop.clock)
 
     assert (shop.clock(), None, True) == (times.now, times.mark, times.may_verify)
