@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import bindparam, select
 from test_store_contract import account
@@ -17,6 +17,7 @@ PAIR = ("c", b"k" * 32)
 
 
 @given(st.lists(st.integers(), max_size=600))
+@example([*range(600)])
 def test_a_list_is_given_in_few_lengths(values: list[int]) -> None:
     """Nothing is lost, nothing added but the last value again, no other length."""
     given_out = list(in_sizes(values))
