@@ -35,7 +35,7 @@ readme: $(VENV)/.tests ## Run README's transcript and compare
 container: $(VENV)/.tests ## Build and run the container for real (root, Debian)
 	tests/container/run
 
-bench: $(VENV)/.bench ## Measure against an empty endpoint, bare RSA and others (needs wrk, ab)
+bench: $(VENV)/.bench ## Measure against an empty endpoint, bare RSA, django-otp and others (needs wrk)
 	$(BIN)/python bench/bench.py
 
 torture: $(VENV)/.tests ## The tests of faults with full repetition counts
