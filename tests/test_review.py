@@ -30,6 +30,7 @@ from otpseal.ports import AccountRow, Store
 from otpseal.secret import Secret
 from otpseal.service import Attempt, Service
 from otpseal.storage_key import StorageKey
+from otpseal.timekeeper import CLOCK_MARK, Timekeeper
 from otpseal.totp import OtpType, Parameters
 from otpseal.verification import Account, Outcome, Standing, State, Status
 
@@ -489,3 +490,31 @@ def test_enabling_ends_the_row_of_failures(store: Store, clock: TurnedClock) -> 
     mine = token(service)
     assert ["WRONG 0"] == decide(service, Attempt(wrong, "shop/a", mine))
     assert ["ACCEPTED 0"] == decide(service, Attempt(code_at(clock()), "shop/a", mine))
+
+
+def test_a_mark_that_another_raised_meanwhile_stays(clock: TurnedClock) -> None:
+    """Replicas read and raise it beside one another; none lowers it."""
+    store, timekeeper = MemoryStore(), Timekeeper(lambda: clock.now)
+    later = round(clock.now * 1000) + 4000
+    with store.transaction() as tx:
+        assert timekeeper.may_verify(tx, clock())
+        tx.raise_mark(CLOCK_MARK, later)
+        timekeeper.advance(tx)
+
+        assert later == tx.mark(CLOCK_MARK)
+
+
+def test_an_accepted_time_is_believed_from_then_on(clock: TurnedClock) -> None:
+    """The process that accepted it moves the mark on from there, not from before."""
+    store, started = MemoryStore(), clock.now
+    timekeeper = Timekeeper(lambda: started)
+    with store.transaction() as tx:
+        assert timekeeper.may_verify(tx, clock())
+        timekeeper.advance(tx)
+        clock.turn(3600)
+        timekeeper.accept(tx, clock())
+        clock.turn(1)
+        assert timekeeper.may_verify(tx, clock())
+        timekeeper.advance(tx)
+
+        assert round(clock.now * 1000) == tx.mark(CLOCK_MARK)
