@@ -30,6 +30,7 @@ from otpseal.ports import AccountRow, Store
 from otpseal.secret import Secret
 from otpseal.service import Attempt, Service
 from otpseal.storage_key import StorageKey
+from otpseal.timekeeper import CLOCK_MARK, Timekeeper
 from otpseal.totp import OtpType, Parameters
 from otpseal.verification import Account, Outcome, Standing, State, Status
 
@@ -427,3 +428,95 @@ def test_no_attempt_fails_the_batch_of_others(store: Store, clock: TurnedClock) 
     assert told[-1] == "ACCEPTED 0"
     assert not [one for one in told[:-1] if one.startswith("ACCEPTED")]
     service.upkeep.settle()
+
+
+def test_zeros_make_no_other_seed(store: Store, clock: TurnedClock) -> None:
+    """What makes the same codes has one account, and its spent steps stay spent."""
+    service = serve(store, clock)
+    longer = Secret(SEED.reveal() + b"\0")
+    right = code_at(clock())
+    assert right == code_at(clock(), longer)
+    bring(service, "shop/a")
+    assert ["ACCEPTED 0"] == decide(service, Attempt(right, "shop/a"))
+
+    with pytest.raises(SeedConflict):
+        bring(service, "shop/b", seed=longer)
+    service.accounts.delete("shop/a")
+    bring(service, "shop/b", seed=longer)
+
+    assert ["REPLAYED 0"] == decide(service, Attempt(right, "shop/b"))
+
+
+def test_a_counter_that_comes_back_further_on_stays_there(
+    store: Store, clock: TurnedClock
+) -> None:
+    """What is remembered of a seed lowers nothing that its new account knows."""
+    service = serve(store, clock)
+    counting = Parameters(type=OtpType.HOTP)
+    bring(service, "shop/a", counting, counter=5)
+    service.accounts.delete("shop/a")
+    bring(service, "shop/a", counting, counter=100)
+
+    row = service.account("shop/a")
+    assert row is not None
+    assert row.state.last_step == 99
+
+
+def test_another_seed_knows_no_drift(store: Store, clock: TurnedClock) -> None:
+    """It is in another device, and its window is around our own clock."""
+    service = serve(store, clock)
+    bring(service, "shop/a")
+    pair = code_at(clock() + 300), code_at(clock() + 330)
+    decide(service, Attempt(pair[0], "shop/a", None, Purpose.RESYNC, pair[1]))
+
+    other = Secret(b"y" * 20)
+    service.accounts.replace_seed("shop/a", other)
+
+    right = code_at(clock(), other)
+    assert ["ACCEPTED 0"] == decide(service, Attempt(right, "shop/a"))
+
+
+def test_enabling_ends_the_row_of_failures(store: Store, clock: TurnedClock) -> None:
+    """Or the first mistake after it would disable the account again."""
+    service = serve(store, clock)
+    bring(service, "shop/a")
+    wrong = wrong_code_at(clock())
+    for _ in range(25):
+        decide(service, *[Attempt(wrong, "shop/a", token(service))] * 4)
+    row = service.account("shop/a")
+    assert row is not None
+    assert row.state.status is Status.DISABLED
+
+    service.accounts.enable("shop/a")
+
+    mine = token(service)
+    assert ["WRONG 0"] == decide(service, Attempt(wrong, "shop/a", mine))
+    assert ["ACCEPTED 0"] == decide(service, Attempt(code_at(clock()), "shop/a", mine))
+
+
+def test_a_mark_that_another_raised_meanwhile_stays(clock: TurnedClock) -> None:
+    """Replicas read and raise it beside one another; none lowers it."""
+    store, timekeeper = MemoryStore(), Timekeeper(lambda: clock.now)
+    later = round(clock.now * 1000) + 4000
+    with store.transaction() as tx:
+        assert timekeeper.may_verify(tx, clock())
+        tx.raise_mark(CLOCK_MARK, later)
+        timekeeper.advance(tx)
+
+        assert later == tx.mark(CLOCK_MARK)
+
+
+def test_an_accepted_time_is_believed_from_then_on(clock: TurnedClock) -> None:
+    """The process that accepted it moves the mark on from there, not from before."""
+    store, started = MemoryStore(), clock.now
+    timekeeper = Timekeeper(lambda: started)
+    with store.transaction() as tx:
+        assert timekeeper.may_verify(tx, clock())
+        timekeeper.advance(tx)
+        clock.turn(3600)
+        timekeeper.accept(tx, clock())
+        clock.turn(1)
+        assert timekeeper.may_verify(tx, clock())
+        timekeeper.advance(tx)
+
+        assert round(clock.now * 1000) == tx.mark(CLOCK_MARK)

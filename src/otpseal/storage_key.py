@@ -179,8 +179,13 @@ class StorageKey:
             raise SeedUnreadable(place) from None
 
     def fingerprint(self, seed: Secret) -> bytes:
-        """Return 32 bytes that tell seeds apart and say nothing about them."""
-        return hmac.digest(self._fingerprints, seed.reveal(), "sha256")
+        """Return 32 bytes that tell seeds apart and say nothing about them.
+
+        Zeros at the end do not count: HMAC fills its key with them (RFC 2104 section
+        2), so that a seed and one with zeros more make the same codes.
+        """
+        canonical = seed.reveal().rstrip(b"\0")
+        return hmac.digest(self._fingerprints, canonical, "sha256")
 
     def authenticate(self, canonical_event: bytes) -> bytes:
         """Return the 32-byte MAC of an audit event's canonical bytes."""
