@@ -27,7 +27,7 @@ from otpseal import totp
 from otpseal.accounts import NewAccount
 from otpseal.adapters.file_keys import RsaKeys, write_key_pair
 from otpseal.adapters.sql_store import SqlStore
-from otpseal.decider import Purpose
+from otpseal.attempt import Purpose
 from otpseal.errors import BackupRefused, OtpsealError, StoreUnavailable
 from otpseal.ledger import AuditLog
 from otpseal.restore import Restored

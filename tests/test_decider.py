@@ -14,6 +14,7 @@ from memory_store import MemoryStore, MemoryTransaction
 from otpseal import decider, recovery, totp
 from otpseal.access import Scope, token_digest
 from otpseal.accounts import NewAccount
+from otpseal.attempt import Purpose
 from otpseal.audit import Kind
 from otpseal.errors import (
     AccountNotPending,
@@ -35,7 +36,6 @@ from otpseal.verification import Decision, Status
 SEED = Secret(b"12345678901234567890")
 HOTP = Parameters(type=OtpType.HOTP)
 EVERYTHING = frozenset({Scope.VERIFY, Scope.ACCOUNTS})
-Purpose = decider.Purpose
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_stranger_is_told_what_a_wrong_code_is_told(
 
 @pytest.mark.parametrize("purpose", Purpose)
 def test_every_purpose_is_blind(
-    service: Service, clock: TurnedClock, purpose: decider.Purpose
+    service: Service, clock: TurnedClock, purpose: Purpose
 ) -> None:
     """None of the ways to try a code tells which accounts there are."""
     mine = token(service, "shop/")
@@ -309,7 +309,7 @@ def test_every_purpose_is_blind(
 
 @pytest.mark.parametrize("purpose", Purpose)
 def test_who_is_given_up_tells_nothing(
-    service: Service, clock: TurnedClock, purpose: decider.Purpose
+    service: Service, clock: TurnedClock, purpose: Purpose
 ) -> None:
     """After a hundred wrong codes both are disabled, for malformed codes too."""
     mine = token(service, "shop/")

@@ -15,6 +15,7 @@ LEDGER = {
     "account_id",
     "recovery",
     "wallclock",
+    "attempt",
     "totp",
     "throttle",
     "audit",
@@ -28,7 +29,15 @@ LEDGER = {
 }
 FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
 #: What a service is made of: each may import those before it.
-PARTS = ["timekeeper", "seed_keeping", "decider", "callers", "accounts", "upkeep"]
+PARTS = [
+    "timekeeper",
+    "seed_keeping",
+    "subjects",
+    "decider",
+    "callers",
+    "accounts",
+    "upkeep",
+]
 #: What administrators do beside it, each by itself.
 ADMIN = {"clock_admin", "moving", "export", "backup", "restore"}
 USE_CASES = {"service", "authority", "minute"}
@@ -67,6 +76,7 @@ ALLOWED: dict[str, set[str]] = {
     "access": RULES,
     "recovery": RULES,
     "wallclock": RULES,
+    "attempt": {*RULES, "access"},
     "keypolicy": RULES,
     "padding": RULES,
     "redaction": RULES,
@@ -95,7 +105,7 @@ ALLOWED: dict[str, set[str]] = {
     "ledger": LEDGER,
     # row 3: use cases and adapters
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
-    "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:4]},
+    "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "service": {*LEDGER, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},

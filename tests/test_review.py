@@ -21,8 +21,8 @@ from test_decider import (
 
 from otpseal import throttle, totp, verification
 from otpseal.accounts import NewAccount, otpauth_uri
+from otpseal.attempt import Purpose
 from otpseal.audit import NO_ACCOUNT, Kind, Tally
-from otpseal.decider import Purpose
 from otpseal.errors import ParametersRefused, SeedConflict
 from otpseal.http.enrolment import qr_svg
 from otpseal.ledger import Ledger

@@ -12,9 +12,9 @@ from typing import Final
 from otpseal import recovery, throttle, totp, verification
 from otpseal.access import Caller, Scope
 from otpseal.account_id import parse_account_id
+from otpseal.attempt import DEFAULT_ACCOUNT, is_text
 from otpseal.audit import NO_ACCOUNT, Detail, Event, Kind
 from otpseal.callers import enter, expect_covered, expect_inside
-from otpseal.decider import DEFAULT_ACCOUNT, is_text
 from otpseal.errors import (
     AccountExists,
     AccountMissing,

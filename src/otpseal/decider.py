@@ -7,12 +7,12 @@ API and the command line alike.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 from typing import Final
 
 from otpseal import access, throttle, totp, verification
-from otpseal.access import Caller, Scope
+from otpseal.access import Caller
+from otpseal.attempt import Attempt, Purpose, is_text
 from otpseal.audit import NO_ACCOUNT, Event, Kind
 from otpseal.errors import (
     AccountNotPending,
@@ -20,17 +20,13 @@ from otpseal.errors import (
     ClockBehind,
     OtpsealError,
     SeedMissing,
-    SeedUnreadable,
 )
 from otpseal.ledger import Ledger
-from otpseal.ports import AccountRow, BudgetRow, Transaction
-from otpseal.secret import Secret
+from otpseal.ports import BudgetRow, Transaction
 from otpseal.storage_key import StorageKey
+from otpseal.subjects import Subject, Subjects
 from otpseal.timekeeper import Timekeeper
 from otpseal.verification import NEVER, Account, Decision, Outcome, Standing, State
-
-#: The account of the classic API: the exercise's single seed.
-DEFAULT_ACCOUNT: Final = "default"
 
 #: A caller's budget for an account is forgotten after that many seconds of silence;
 #: longer than any wait. The same for accounts that exist and those that do not.
@@ -39,50 +35,6 @@ BUDGET_MEMORY_S: Final = 25 * 3600
 #: Unknown accounts that a caller may be wrong about; beyond, he is no longer told
 #: why he is refused, whatever account it is about.
 MAX_STRANGERS: Final = 10_000
-
-
-class Purpose(Enum):
-    """What an attempt is for; its value is the scope that it needs."""
-
-    VERIFY = Scope.VERIFY, "code"
-    RECOVER = Scope.VERIFY, "recovery code"
-    CONFIRM = Scope.ACCOUNTS, "first code"
-    RESYNC = Scope.ACCOUNTS, "two codes"
-
-    @property
-    def scope(self) -> Scope:
-        """The scope that a caller needs."""
-        return self.value[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A submitted code, any text, and the account it is meant for.
-
-    Attributes:
-        code: a code, or a recovery code in its canonical form.
-        account: an account's id, well-formed or not.
-        credential: the digest of what the caller presented, see `otpseal.access`;
-            None for this machine's own callers, who are not asked.
-        purpose: what it is for.
-        next_code: the code right after `code`, for RESYNC.
-    """
-
-    code: str = field(repr=False)
-    account: str = DEFAULT_ACCOUNT
-    credential: bytes | None = field(default=None, repr=False)
-    purpose: Purpose = Purpose.VERIFY
-    next_code: str = field(default="", repr=False)
-
-
-@dataclass(slots=True)
-class _Subject:
-    """An account within a batch: what was read, and what became of it."""
-
-    account: Account
-    seed: Secret
-    parameters: totp.Parameters
-    changed: bool = False
 
 
 class Decider:
@@ -105,12 +57,8 @@ class Decider:
     ) -> None:
         self.storage_key = storage_key
         self.timekeeper = timekeeper
-        self.window = window
         self.policy = policy
-        # Opened, and thrown away, for each unknown account: the same work.
-        self.decoy = storage_key.seal_seed(
-            storage_key.dummy_seed(""), "", parameters=totp.CLASSIC.canonical
-        )
+        self.subjects = Subjects(storage_key, window=window)
 
     def decide_batch(
         self, tx: Transaction, attempts: Sequence[Attempt], now: float
@@ -127,19 +75,6 @@ class Decider:
         batch = _Batch(self, tx, now)
         return batch.run(attempts)
 
-    def candidates(
-        self, seed: Secret, parameters: totp.Parameters, state: State, now: float
-    ) -> totp.Candidates:
-        """Return the codes that an account takes at `now`."""
-        return totp.candidates(
-            seed,
-            now,
-            window=min(parameters.window, self.window),
-            parameters=parameters,
-            drift=state.drift,
-            last_step=state.last_step,
-        )
-
 
 class _Batch:
     """One batch in its transaction."""
@@ -149,8 +84,8 @@ class _Batch:
         self._tx = tx
         self._now = now
         self._keys: dict[str, bytes] = {}
-        self._subjects: dict[str, _Subject | OtpsealError] = {}
-        self._strangers: dict[str, _Subject] = {}
+        self._subjects: dict[str, Subject | OtpsealError] = {}
+        self._strangers: dict[str, Subject] = {}
         self._budgets: dict[tuple[str, bytes], BudgetRow] = {}
         # The account's name as it rests, and what is left; rows are made at the end.
         self._touched: dict[tuple[str, bytes], tuple[str, throttle.State]] = {}
@@ -217,40 +152,20 @@ class _Batch:
             if attempt.purpose is Purpose.RECOVER and is_text(attempt.account):
                 recovering.add(attempt.account)
         rows = self._tx.accounts({name for name in ids if is_text(name)})
+        subjects = self._decider.subjects
         for name in ids:
-            self._subjects[name] = self._subject(rows.get(name))
+            self._subjects[name] = subjects.known(rows.get(name), self._now)
         if pairs:
             self._budgets = self._tx.budgets(pairs)
         if recovering:
             self._recovery = self._tx.recovery_digests(recovering)
 
-    def _subject(self, row: AccountRow | None) -> _Subject | OtpsealError:
-        if row is None:
-            return SeedMissing("Seed not decrypted yet")
-        decider = self._decider
-        try:
-            seed = row.open_seed(decider.storage_key)
-        except SeedUnreadable as error:
-            return error
-        codes = decider.candidates(seed, row.parameters, row.state, self._now)
-        account = Account(row.id, row.state, codes, row.parameters.digits)
-        return _Subject(account, seed, row.parameters)
-
-    def _stranger(self, name: str) -> _Subject:
-        """Return what an unknown account is decided by; nobody has its seed."""
+    def _stranger(self, name: str) -> Subject:
         found = self._strangers.get(name)
-        if found is not None:
-            return found
-        decider = self._decider
-        storage_key = decider.storage_key
-        parameters = totp.CLASSIC
-        storage_key.open_seed(decider.decoy, "", parameters=parameters.canonical)
-        seed = storage_key.dummy_seed(name if is_text(name) else "")
-        codes = decider.candidates(seed, parameters, State(), self._now)
-        # The empty id is no account's: what is saved for it changes nothing.
-        account = Account("", State(), codes, known=False)
-        subject = self._strangers[name] = _Subject(account, seed, parameters)
-        return subject
+        if found is None:
+            found = self._decider.subjects.stranger(name, self._now)
+            self._strangers[name] = found
+        return found
 
     def _key(self, name: str) -> bytes:
         key = self._keys.get(name)
@@ -294,7 +209,7 @@ class _Batch:
         return row.budget
 
     def _judge(
-        self, subject: _Subject, attempt: Attempt, standing: Standing | None
+        self, subject: Subject, attempt: Attempt, standing: Standing | None
     ) -> Decision:
         account, now, policy = subject.account, self._now, self._decider.policy
         if attempt.purpose is Purpose.RECOVER:
@@ -310,7 +225,7 @@ class _Batch:
         )
 
     def _judge_resync(
-        self, subject: _Subject, attempt: Attempt, standing: Standing | None
+        self, subject: Subject, attempt: Attempt, standing: Standing | None
     ) -> Decision:
         parameters, account = subject.parameters, subject.account
         wide = totp.resync_candidates(
@@ -329,7 +244,7 @@ class _Batch:
         )
 
     def _judge_recovery(
-        self, subject: _Subject, attempt: Attempt, standing: Standing | None
+        self, subject: Subject, attempt: Attempt, standing: Standing | None
     ) -> Decision:
         parameters, account = subject.parameters, subject.account
         code = attempt.code.encode("utf-8", "replace")
@@ -352,7 +267,7 @@ class _Batch:
 
     def _settle(
         self,
-        subject: _Subject,
+        subject: Subject,
         decision: Decision,
         caller: Caller,
         pair: tuple[str, bytes],
@@ -378,7 +293,7 @@ class _Batch:
             return CallerExhausted()
         return decision
 
-    def _apply(self, subject: _Subject, decision: Decision) -> Decision:
+    def _apply(self, subject: Subject, decision: Decision) -> Decision:
         account = subject.account
         if decision.state is not account.state:
             subject.changed = True
@@ -394,7 +309,7 @@ class _Batch:
                 # The next attempt of this batch looks ahead from here.
                 subject.account = replace(
                     subject.account,
-                    candidates=self._decider.candidates(
+                    candidates=self._decider.subjects.candidates(
                         subject.seed, subject.parameters, after, self._now
                     ),
                 )
@@ -433,25 +348,12 @@ class _Batch:
 
 
 def _changed(
-    subjects: Iterable[_Subject | OtpsealError],
+    subjects: Iterable[Subject | OtpsealError],
 ) -> Iterable[tuple[str, State]]:
     for subject in subjects:
-        if isinstance(subject, _Subject) and subject.changed:
+        if isinstance(subject, Subject) and subject.changed:
             yield subject.account.id, subject.account.state
 
 
 def _is_timed(parameters: totp.Parameters) -> bool:
     return parameters.type is totp.OtpType.TOTP
-
-
-def is_text(name: str) -> bool:
-    """Tell whether a store can hold this text.
-
-    What it cannot hold names no account; asked for, it would fail the batch of
-    everybody else.
-    """
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in name

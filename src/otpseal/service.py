@@ -15,9 +15,10 @@ from enum import Enum, auto
 
 from otpseal import envelope, throttle, totp
 from otpseal.accounts import AccountBook
+from otpseal.attempt import DEFAULT_ACCOUNT, Attempt, is_text
 from otpseal.audit import Event, Kind
 from otpseal.callers import CallerBook
-from otpseal.decider import DEFAULT_ACCOUNT, Attempt, Decider, is_text
+from otpseal.decider import Decider
 from otpseal.errors import (
     ClockBehind,
     OtpsealError,

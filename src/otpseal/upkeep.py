@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Final
 
 from otpseal import throttle, verification
+from otpseal.attempt import DEFAULT_ACCOUNT
 from otpseal.audit import Event, Kind
-from otpseal.decider import BUDGET_MEMORY_S, DEFAULT_ACCOUNT
+from otpseal.decider import BUDGET_MEMORY_S
 from otpseal.ledger import Ledger, MemoryCounts
 from otpseal.ports import Clock, Store, Transaction
 from otpseal.storage_key import StorageKey

@@ -6,10 +6,10 @@ import typer
 
 from otpseal import totp
 from otpseal.accounts import MAX_PAGE, NEW_SEED_BYTES, NewAccount, otpauth_uri
+from otpseal.attempt import Purpose
 from otpseal.cli.answers import tell_decision
 from otpseal.cli.options import AccountId, AsJson, DataDir, KeyFile, print_json
 from otpseal.config import load_settings
-from otpseal.decider import Purpose
 from otpseal.errors import AccountMissing, ParametersRefused, SeedMissing
 from otpseal.ledger import rfc3339
 from otpseal.ports import AccountRow

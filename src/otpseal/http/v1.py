@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Final
 
 from otpseal import recovery
+from otpseal.attempt import Purpose
 from otpseal.committer import Committer
-from otpseal.decider import Purpose
 from otpseal.errors import (
     ClockBehind,
     OtpsealError,

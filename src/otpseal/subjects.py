@@ -1,0 +1,78 @@
+"""What attempts are decided about: accounts with their codes at one instant.
+
+One that exists is made of its row, one that does not of a seed that nobody has; both
+cost the same work.
+"""
+
+from dataclasses import dataclass
+
+from otpseal import totp
+from otpseal.attempt import is_text
+from otpseal.errors import OtpsealError, SeedMissing, SeedUnreadable
+from otpseal.ports import AccountRow
+from otpseal.secret import Secret
+from otpseal.storage_key import StorageKey
+from otpseal.verification import Account, State
+
+
+@dataclass(slots=True)
+class Subject:
+    """An account within a batch: what was read, and what became of it."""
+
+    account: Account
+    seed: Secret
+    parameters: totp.Parameters
+    changed: bool = False
+
+
+class Subjects:
+    """Makes subjects.
+
+    Args:
+        storage_key: opens seeds.
+        window: no account gets a larger window than this, in steps.
+    """
+
+    def __init__(self, storage_key: StorageKey, *, window: int) -> None:
+        self._storage_key = storage_key
+        self._window = window
+        # Opened, and thrown away, for each unknown account: the same work.
+        self._decoy = storage_key.seal_seed(
+            storage_key.dummy_seed(""), "", parameters=totp.CLASSIC.canonical
+        )
+
+    def known(self, row: AccountRow | None, now: float) -> Subject | OtpsealError:
+        """Return what a row makes; an error for none, or one that cannot be read."""
+        if row is None:
+            return SeedMissing("Seed not decrypted yet")
+        try:
+            seed = row.open_seed(self._storage_key)
+        except SeedUnreadable as error:
+            return error
+        codes = self.candidates(seed, row.parameters, row.state, now)
+        account = Account(row.id, row.state, codes, row.parameters.digits)
+        return Subject(account, seed, row.parameters)
+
+    def stranger(self, name: str, now: float) -> Subject:
+        """Return what an unknown account is decided by; nobody has its seed."""
+        parameters = totp.CLASSIC
+        canonical = parameters.canonical
+        self._storage_key.open_seed(self._decoy, "", parameters=canonical)
+        seed = self._storage_key.dummy_seed(name if is_text(name) else "")
+        codes = self.candidates(seed, parameters, State(), now)
+        # The empty id is no account's: what is saved for it changes nothing.
+        account = Account("", State(), codes, known=False)
+        return Subject(account, seed, parameters)
+
+    def candidates(
+        self, seed: Secret, parameters: totp.Parameters, state: State, now: float
+    ) -> totp.Candidates:
+        """Return the codes that an account takes at `now`."""
+        return totp.candidates(
+            seed,
+            now,
+            window=min(parameters.window, self._window),
+            parameters=parameters,
+            drift=state.drift,
+            last_step=state.last_step,
+        )
