@@ -219,6 +219,15 @@ def test_an_unknown_account_is_given_up_as_a_known_one_is(purpose: Purpose) -> N
     assert decision.outcome is Outcome.DISABLED
 
 
+def test_what_is_no_code_finds_no_account_out() -> None:
+    """It learns of `disabled` alike where a hundred codes were wrong."""
+    disabled = account(State(status=Status.DISABLED, failures=100))
+
+    for subject in (disabled, account(known=False)):
+        decision = judged(subject, by(100), Purpose.VERIFY, "x")
+        assert decision.outcome is Outcome.DISABLED
+
+
 @pytest.mark.parametrize("purpose", Purpose)
 def test_a_wait_is_a_wait_for_every_purpose(purpose: Purpose) -> None:
     """Whoever is throttled at one call is not looked at by another."""

@@ -196,13 +196,19 @@ class _Case:
             outcome, self.account.state, counted=counted, standing=self.standing
         )
 
-    def barred(self, wanted: Status = Status.ACTIVE) -> Decision | None:
-        """Rules 1 and 3: the decision, if the attempt is not to be looked at."""
+    def closed(self, wanted: Status = Status.ACTIVE) -> Decision | None:
+        """Rule 1: the decision, if the account decides nothing."""
         given_up = not self.account.known and throttle.is_exhausted(
             self.budget, self.policy
         )
         if self.account.state.status is not wanted or given_up:
             return self.unchanged(Outcome.DISABLED, Kind.ATTEMPT_DISABLED)
+        return None
+
+    def barred(self, wanted: Status = Status.ACTIVE) -> Decision | None:
+        """Rules 1 and 3: the decision, if the attempt is not to be looked at."""
+        if closed := self.closed(wanted):
+            return closed
         wait = throttle.seconds_to_wait(self.budget, self.now, self.policy)
         if wait > 0:
             budget = throttle.refuse(self.budget, self.now, self.policy)
@@ -272,8 +278,8 @@ def decide(
         policy: the price of wrong codes.
     """
     case = _Case(account, standing, now, policy)
-    if account.state.status is not Status.ACTIVE:
-        return case.unchanged(Outcome.DISABLED, Kind.ATTEMPT_DISABLED)
+    if closed := case.closed():
+        return closed
     if not _is_submittable(code, account, standing):
         return case.unchanged(Outcome.MALFORMED)
     if barred := case.barred():
