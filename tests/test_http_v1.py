@@ -397,7 +397,7 @@ async def ask_app(
         (("DNS:shop.example",), "", 200),
         (("DNS:unknown.example", "email:x@y.example", "DNS:shop.example"), "", 200),
         (("DNS:other.example", "DNS:shop.example"), "", 200),
-        (("DNS:Shop.example",), "", 401),
+        (("DNS:Shop.example",), "", 200),
         (("DNS:unknown.example", "URI:spiffe://x"), "", 401),
         (("shop.example",), "", 401),
         (("DNS:gone.example",), "", 401),

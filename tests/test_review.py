@@ -19,7 +19,7 @@ from test_decider import (
     wrong_code_at,
 )
 
-from otpseal import throttle, totp, verification
+from otpseal import decider, throttle, totp, verification
 from otpseal.accounts import NewAccount, otpauth_uri
 from otpseal.attempt import Purpose
 from otpseal.audit import NO_ACCOUNT, Kind, Tally
@@ -219,6 +219,15 @@ def test_an_unknown_account_is_given_up_as_a_known_one_is(purpose: Purpose) -> N
     decision = judged(account(known=False), by(100), purpose, code_of(STEP))
 
     assert decision.outcome is Outcome.DISABLED
+
+
+def test_what_is_no_code_finds_no_account_out() -> None:
+    """It learns of `disabled` alike where a hundred codes were wrong."""
+    disabled = account(State(status=Status.DISABLED, failures=100))
+
+    for subject in (disabled, account(known=False)):
+        decision = judged(subject, by(100), Purpose.VERIFY, "x")
+        assert decision.outcome is Outcome.DISABLED
 
 
 @pytest.mark.parametrize("purpose", Purpose)
@@ -520,3 +529,30 @@ def test_an_accepted_time_is_believed_from_then_on(clock: TurnedClock) -> None:
         timekeeper.advance(tx)
 
         assert round(clock.now * 1000) == tx.mark(CLOCK_MARK)
+
+
+def test_a_count_that_is_pending_is_not_forgotten(store: Store) -> None:
+    """However long ago the last event about it was."""
+    pending = Tally(Kind.SEED_REFUSED, "a", 1, 5.0)
+    over = Tally(Kind.SEED_REFUSED, "b", 0, 5.0)
+    with store.transaction() as tx:
+        tx.put_tally(pending)
+        tx.put_tally(over)
+        tx.forget_tallies(5.0)
+
+        assert [pending] == tx.tallies()
+
+
+def test_an_exhausted_caller_is_counted(
+    clock: TurnedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a row for each name, but not unseen by the audit log."""
+    monkeypatch.setattr(decider, "MAX_STRANGERS", 0)
+    service = serve(MemoryStore(), clock)
+    mine, wrong = token(service), wrong_code_at(clock())
+
+    decide(service, *(Attempt(wrong, f"x{n}", mine) for n in range(3)))
+
+    with service.store.transaction() as tx:
+        (event,) = tx.newest_events(9, kind=Kind.ATTEMPT_UNKNOWN)
+    assert event.detail == '{"count":3}'
