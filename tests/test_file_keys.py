@@ -140,6 +140,27 @@ class TestWriting:
         assert [home / "student_public.pem"] == list(home.iterdir())
         assert b"precious" == (home / "student_public.pem").read_bytes()
 
+    def test_a_process_that_starts_between_the_halves_takes_nothing_away(
+        self, service_keys: RsaKeys, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It saw the private half alone and made the other one: the pair stands."""
+        path = home / "student_private.pem"
+        sync = file_keys._sync_directory
+
+        def sync_and_let_another_start(directory: Path) -> None:
+            sync(directory)
+            monkeypatch.setattr(file_keys, "_sync_directory", sync)
+            found = file_keys.load_keys(path)
+            file_keys.restore_public_half(found.public_key, path)
+
+        monkeypatch.setattr(file_keys, "_sync_directory", sync_and_let_another_start)
+
+        _write(service_keys, path)
+
+        assert service_keys.kid == file_keys.load_keys(path).kid
+        public = file_keys.load_public_key(home / "student_public.pem")
+        assert service_keys.kid == keypolicy.key_id(public)
+
     def test_a_full_disk_leaves_nothing(self, key_pem: bytes, home: Path) -> None:
         """A write that fails half-way leaves no file, and says where it failed."""
         limit = (

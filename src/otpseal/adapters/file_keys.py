@@ -71,16 +71,17 @@ def write_key_pair(
         KeyUnavailable: one of the files exists, or cannot be written.
     """
     refuse_existing(private_path)
+    public, pem = public_path(private_path), keypolicy.public_pem(key.public_key())
     with _unwritable_explained(private_path.parent):
         private_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         create_file(private_path, keypolicy.private_pem(key, passphrase), mode=0o600)
         try:
-            create_file(
-                public_path(private_path),
-                keypolicy.public_pem(key.public_key()),
-                mode=0o644,
-            )
+            create_file(public, pem, mode=0o644)
         except OSError:
+            # Another process that starts just now saw the private half alone, loaded
+            # it and made this one: it must not lose its key.
+            if public.is_file() and public.read_bytes() == pem:
+                return
             # Half a pair would only stand in the way of the next try.
             private_path.unlink()
             raise
