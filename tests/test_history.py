@@ -175,6 +175,9 @@ def test_every_planted_wrong_is_found(
 ACCOUNTS = [f"h/{number}" for number in range(40)]
 CLIENTS = 8
 
+#: Until the program notices that its clock was turned, in seconds.
+LAG_S = 1
+
 
 class Clients:
     """Eight who submit codes of steps around the server's clock, and write it down.
@@ -238,7 +241,7 @@ class Nemesis:
         """Do a few bad things to servers, and end one of them."""
         for _ in range(4):
             self._turn(self._choose.choice([0, 0, -3, -30, -90, 60, 3600]))
-            time.sleep(self._choose.uniform(0.1, 0.4))
+            time.sleep(self._choose.uniform(0.1, 0.4) if self._clock is None else 1.0)
             victim = self._choose.choice(servers).process.pid
             os.kill(victim, signal.SIGSTOP)
             time.sleep(self._choose.uniform(0.05, 0.3))
@@ -255,7 +258,8 @@ class Nemesis:
         self._base_s += self._choose.uniform(10, 40)
         since = time.time()
         self._clock.turn_to(self._base_s + jump_s)
-        self.turns.append(Turn(since, time.time(), self._clock.ahead_s))
+        until = time.time() + LAG_S + 1.5  # whole seconds are compared
+        self.turns.append(Turn(since, until, self._clock.ahead_s))
 
 
 @pytest.fixture
@@ -283,7 +287,7 @@ def test_no_history_is_wrong(
     tmp_path: Path, service_keys: RsaKeys, url: str, kind: str
 ) -> None:
     """Of one server, of one whose clock jumps, and of two replicas on one database."""
-    clock = FakedClock(tmp_path) if kind == "turned" else None
+    clock = FakedClock(tmp_path, lag_s=LAG_S) if kind == "turned" else None
     program = OTPSEAL if clock is None else clock.program
     nemesis = Nemesis(clock)
     names = ["one", "two"] if kind == "replicas" else ["one"]
