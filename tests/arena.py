@@ -5,14 +5,25 @@ accounts and tokens, and looks at what became of them.
 """
 
 import json
+import os
+import random
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from server_fixture import Reply, code_at, exchange, parse_reply, wrong_code_at
+from server_fixture import (
+    Reply,
+    Server,
+    children,
+    code_at,
+    exchange,
+    parse_reply,
+    wrong_code_at,
+)
 
 from otpseal import throttle
 from otpseal.access import Scope
@@ -41,6 +52,16 @@ def until(holds: Callable[[], bool], *, every_s: float = 0.02) -> float:
 def seed_of(account: str) -> Secret:
     """Return the seed that an arena gives to an account."""
     return Secret(account.encode().ljust(20, b"."))
+
+
+def kill_all(server: Server) -> None:
+    """Send SIGKILL to the server and all of its workers, in any order."""
+    victims = [server.process.pid, *children(server.process.pid)]
+    random.Random(server.process.pid).shuffle(victims)
+    for pid in victims:
+        with suppress(ProcessLookupError):  # without its parent a worker ends itself
+            os.kill(pid, signal.SIGKILL)
+    server.process.wait()
 
 
 class Arena:

@@ -1,18 +1,16 @@
 """SIGKILL under load: what was acknowledged is neither lost nor accepted again."""
 
-import os
 import random
-import signal
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from arena import Load, Told, arena_on, assert_kept, assert_still_spent, until
+from arena import Load, Told, arena_on, assert_kept, assert_still_spent, kill_all, until
 from repetitions import rounds
-from server_fixture import Server, children, serving
+from server_fixture import serving
 
 from otpseal.adapters.file_keys import RsaKeys
 
@@ -23,16 +21,6 @@ ACCOUNTS = 400
 START_WITHIN_S = 30.0
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(3600)]
-
-
-def kill_all(server: Server) -> None:
-    """Send SIGKILL to the server and all of its workers, in any order."""
-    victims = [server.process.pid, *children(server.process.pid)]
-    random.Random(server.process.pid).shuffle(victims)
-    for pid in victims:
-        with suppress(ProcessLookupError):  # without its parent a worker ends itself
-            os.kill(pid, signal.SIGKILL)
-    server.process.wait()
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -15,7 +15,6 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from repetitions import rounds
 from small_disk import DISKS
 from stores import make_sqlite
 from test_store_contract import account, event
@@ -24,9 +23,7 @@ from otpseal import throttle, totp
 from otpseal.adapters import sql_schema
 from otpseal.adapters.sql_engine import open_engine
 from otpseal.adapters.sql_store import SqlStore
-from otpseal.audit import Kind
 from otpseal.errors import ConfigurationError, OtpsealError, StoreUnavailable
-from otpseal.ledger import AuditLog
 from otpseal.ports import Keys
 from otpseal.secret import Secret
 from otpseal.service import Service
@@ -458,69 +455,6 @@ def test_a_damaged_file_decides_nothing(
 
     with pytest.raises(StoreUnavailable):
         verify()
-
-
-# Power.
-
-_LOAD = """
-import sys
-from pathlib import Path
-from otpseal import totp
-from otpseal.adapters.file_keys import RsaKeys
-from otpseal.committer import Committer
-from otpseal.service import Attempt
-from test_sql_engine import SEED, open_seeded
-from stores import make_sqlite
-
-now = float(sys.argv[2])
-service = open_seeded(make_sqlite(Path(sys.argv[1])), None, lambda: now)
-committer = Committer(service)
-while True:
-    now += 90
-    code = totp.generate(SEED, now).text
-    wrong = f"{(int(code) + 1) % 10**6:06d}"
-    attempts = Attempt(code, "a"), Attempt(wrong, "b")
-    accepted, failed = [committer.submit(attempt) for attempt in attempts]
-    print(accepted.result().outcome.name, accepted.result().state.last_step, end=" ")
-    print(failed.result().state.budget.failures)
-"""
-
-
-@pytest.mark.torture
-@pytest.mark.usefixtures("_tests_importable")
-def test_a_killed_process_takes_nothing_back(
-    tmp_path: Path, service_keys: Keys
-) -> None:
-    """What was answered before a SIGKILL is in the store after it, to the last one."""
-    now = 1_800_000_000.0
-    store = make_sqlite(tmp_path)
-    service = open_seeded(store, service_keys, lambda: now)
-    service.import_seed(SEED, source="sealed", account="a")
-    service.import_seed(Secret(b"b" * 32), source="sealed", account="b")
-
-    for number in rounds(4, full=200):
-        with run_python(_LOAD, tmp_path, now) as writer:
-            assert writer.stdout is not None
-            first = writer.stdout.readline()
-            time.sleep(0.1 + 0.07 * (number % 10))
-            writer.kill()
-            told = [first, *writer.stdout.readlines()]
-        *_, last = [line for line in told if line.endswith("\n")]
-        outcome, step, failures = last.split()
-        row_a, row_b = service.account("a"), service.account("b")
-        assert row_a is not None
-        assert row_b is not None
-
-        assert outcome == "ACCEPTED"
-        assert int(step) <= row_a.state.last_step <= int(step) + 3
-        assert int(failures) <= row_b.state.budget.failures <= int(failures) + 1
-        now = (row_a.state.last_step + 1) * 30.0
-
-    audit = AuditLog(store, StorageKey(Secret(b"k" * 32)), lambda: now)
-    wrong = audit.newest(10**6, kind=Kind.ATTEMPT_WRONG.value)
-    assert row_b.state.budget.failures == len(wrong)
-    assert all(record.genuine for record in wrong)
-    store.close()
 
 
 def test_a_store_that_cannot_be_reached_can_be_again(tmp_path: Path) -> None:
