@@ -138,10 +138,6 @@ class MemoryTransaction:
             for row in self.tables.accounts.values()
         )
 
-    def all_buried(self, now: float) -> dict[bytes, int]:
-        stones = self.tables.tombstones.items()
-        return {key: step for key, (step, until) in stones if until > now}
-
     def callers(self, digests: Collection[bytes]) -> dict[bytes, Caller]:
         every = self.tables.callers.values()
         return {caller.digest: caller for caller in every if caller.digest in digests}
@@ -271,14 +267,16 @@ class MemoryTransaction:
     def bury(self, fingerprint: bytes, last_step: int, until: float) -> None:
         self.tables.tombstones[fingerprint] = (last_step, until)
 
-    def buried(self, fingerprint: bytes, now: float) -> int | None:
-        self.tables.tombstones = {
-            key: stone
-            for key, stone in self.tables.tombstones.items()
-            if stone[1] > now
-        }
+    def buried(self, fingerprint: bytes) -> int | None:
         stone = self.tables.tombstones.get(fingerprint)
         return None if stone is None else stone[0]
+
+    def all_buried(self) -> dict[bytes, int]:
+        return {key: stone[0] for key, stone in self.tables.tombstones.items()}
+
+    def forget_buried(self, now: float) -> None:
+        stones = self.tables.tombstones.items()
+        self.tables.tombstones = {k: stone for k, stone in stones if stone[1] > now}
 
     def issued(self, pair: bytes) -> IssuedSeed | None:
         return self.tables.issued.get(pair)

@@ -410,6 +410,28 @@ def test_strangers_fill_no_table(
     )
 
 
+def test_the_limit_cannot_be_counted_up_to(
+    clock: TurnedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Near it the answers are by chance, whether the name before existed or not."""
+    monkeypatch.setattr(decider, "MAX_STRANGERS", 1000)
+
+    def answers(name: str) -> set[str]:
+        told = set()
+        for _ in range(3):
+            service = serve(MemoryStore(), clock)
+            bring(service, "shop/a")
+            mine, wrong = token(service, "shop/"), wrong_code_at(clock())
+            names = [f"shop/x{n}" for n in range(949)] + [name]
+            decide(service, *[Attempt(wrong, one, mine) for one in names])
+            fresh = [Attempt(wrong, f"shop/y{n}", mine) for n in range(40)]
+            told |= set(decide(service, *fresh))
+        return told
+
+    both = {"WRONG 0", "too_many_unknown_accounts"}
+    assert both == answers("shop/a") == answers("shop/none")
+
+
 def test_a_wrong_code_counts_even_where_it_is_not_told(
     service: Service, clock: TurnedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

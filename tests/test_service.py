@@ -209,6 +209,7 @@ def test_tombstones_do_not_pile_up(service: Service, clock: Clock) -> None:
         clock.turn(86_400)  # type: ignore[attr-defined]
         seed = Secret(bytes([day]) * 32)
         service.import_seed(seed, source="sealed", replace_existing=True)
+        service.upkeep.settle()
 
     assert isinstance(service.store, MemoryStore)
     assert len(service.store.committed.tombstones) == 1

@@ -57,10 +57,12 @@ def test_what_is_ahead_is_counted(store: Store) -> None:
         assert 0 == tx.count_ahead(now + 30)
 
 
-def test_all_tombstones_of_now(store: Store) -> None:
-    """Those that are not over, with their last steps."""
+def test_all_tombstones(store: Store) -> None:
+    """Those that are not forgotten, with their last steps."""
     with store.transaction() as tx:
         tx.bury(b"f", 7, 100.0)
         tx.bury(b"g", 8, 50.0)
 
-        assert {b"f": 7} == tx.all_buried(50.0)
+        assert {b"f": 7, b"g": 8} == tx.all_buried()
+        tx.forget_buried(50.0)
+        assert {b"f": 7} == tx.all_buried()

@@ -179,16 +179,16 @@ def test_tally_round_trip(store: Store, tally: Tally) -> None:
 def test_tombstone_round_trip(
     store: Store, fingerprint: bytes, last_step: int, now: float
 ) -> None:
-    """A tombstone is found up to its end, and then it is gone for good."""
+    """A tombstone is found until it is forgotten, and then it is gone for good."""
     until = now + 10
     with store.transaction() as tx:
         tx.bury(fingerprint, last_step, until)
 
     with store.transaction() as tx:
-        assert last_step == tx.buried(fingerprint, now)
-        assert last_step == tx.buried(fingerprint, until - 1)
-        assert tx.buried(fingerprint, until) is None
-        assert tx.buried(fingerprint, now) is None
+        tx.forget_buried(now)
+        assert last_step == tx.buried(fingerprint)
+        tx.forget_buried(until)
+        assert tx.buried(fingerprint) is None
 
 
 @many
@@ -217,7 +217,7 @@ def test_an_empty_store_is_empty(store: Store) -> None:
         assert tx.tallies() == []
         assert Tally(Kind.SEED_REFUSED, "a") == tx.tally(Kind.SEED_REFUSED, "a")
         assert tx.mark("m") is None
-        assert tx.buried(b"f", 0.0) is None
+        assert tx.buried(b"f") is None
         assert tx.issued(b"p") is None
         assert tx.issued_count() == 0
         assert tx.prune_events(2**62) == 0
@@ -274,7 +274,7 @@ def test_an_exception_takes_everything_back(store: Store) -> None:
         assert [1] == [row.at_ms for row in tx.newest_events(9)]
         assert tx.tallies() == []
         assert tx.mark("m") == 1
-        assert tx.buried(b"f", 0.0) is None
+        assert tx.buried(b"f") is None
         assert tx.issued_count() == 0
 
 
@@ -476,10 +476,11 @@ def test_a_new_tombstone_replaces_the_old(store: Store) -> None:
         tx.bury(b"g", 6, 10.0)
         tx.bury(b"f", 7, 20.0)
 
-        assert tx.buried(b"f", 1.0) == 7
-        assert tx.buried(b"g", 1.0) == 6
-        assert tx.buried(b"f", 15.0) == 7
-        assert tx.buried(b"g", 1.0) is None
+        assert tx.buried(b"f") == 7
+        assert tx.buried(b"g") == 6
+        tx.forget_buried(15.0)
+        assert tx.buried(b"f") == 7
+        assert tx.buried(b"g") is None
 
 
 def test_issued_seeds_are_counted_once_each(store: Store) -> None:

@@ -40,7 +40,8 @@ class Scope(StrEnum):
     """Bring sealed seeds for new accounts."""
 
     ACCOUNTS = "accounts"
-    """Create, confirm, list, enable, disable and resynchronise accounts."""
+    """Create, confirm, list, enable, disable and resynchronise accounts, and make
+    recovery codes: all that a help desk does. Who has it can get round the factor."""
 
     AUDIT = "audit"
     """Read audit events."""

@@ -6,7 +6,8 @@ codes, first codes, recovery codes and resynchronisation, from the classic API, 
 API and the command line alike.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -36,6 +37,9 @@ BUDGET_MEMORY_S: Final = 25 * 3600
 #: why he is refused, whatever account it is about.
 MAX_STRANGERS: Final = 10_000
 
+#: The limit is blurred by up to this part of it.
+STRANGERS_BLUR: Final = 10
+
 
 class Decider:
     """Decides batches of attempts.
@@ -45,6 +49,7 @@ class Decider:
         timekeeper: tells whether this process may verify by its clock.
         window: no account gets a larger window than this, in steps.
         policy: the price of wrong codes.
+        random: gives a number from 0 to below its argument.
     """
 
     def __init__(
@@ -54,11 +59,19 @@ class Decider:
         *,
         window: int,
         policy: throttle.Policy,
+        random: Callable[[int], int] = secrets.randbelow,
     ) -> None:
         self.storage_key = storage_key
         self.timekeeper = timekeeper
         self.policy = policy
         self.subjects = Subjects(storage_key, window=window)
+        self._random = random
+
+    def may_end_early(self, strangers: int) -> bool:
+        """Tell by chance whether a caller so near its limit is at it, this time."""
+        blurred = MAX_STRANGERS // STRANGERS_BLUR
+        near = strangers - (MAX_STRANGERS - blurred)
+        return near > 0 and self._random(blurred) < near
 
     def decide_batch(
         self, tx: Transaction, attempts: Sequence[Attempt], now: float
@@ -274,10 +287,13 @@ class _Batch:
     ) -> Decision | OtpsealError:
         """Keep what a caller's attempt cost, and tell as much as may be told."""
         strangers = caller.strangers + self._new_strangers.get(caller.id, 0)
-        exhausted = strangers >= MAX_STRANGERS
+        full = strangers >= MAX_STRANGERS
+        # Not at a number that can be counted up to: who stood one below it would
+        # learn of each further name whether it is counted.
+        exhausted = full or self._decider.may_end_early(strangers)
         known = subject.account.known
         is_new = pair not in self._touched and pair not in self._budgets
-        if not known and is_new and exhausted:
+        if not known and is_new and full:
             self._count(Kind.ATTEMPT_UNKNOWN, NO_ACCOUNT)
             return CallerExhausted()
         assert decision.standing is not None

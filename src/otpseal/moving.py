@@ -189,7 +189,7 @@ class Mover:
             load.compare(tx)
             if load.is_refused:
                 return Moved(load.reports(), stored=False)
-            buried = tx.all_buried(self._clock())
+            buried = tx.all_buried()
             tx.add_accounts([_with_spent(row, buried) for row in load.rows.values()])
             tx.append_events(events)
         return Moved(load.reports(), stored=True)

@@ -279,11 +279,14 @@ class Transaction(Protocol):
     def bury(self, fingerprint: bytes, last_step: int, until: float) -> None:
         """Remember until `until` that a removed seed's steps are spent."""
 
-    def buried(self, fingerprint: bytes, now: float) -> int | None:
-        """Return the last step of a removed seed; forgets what is over."""
+    def buried(self, fingerprint: bytes) -> int | None:
+        """Return the last step of a removed seed, if it is remembered."""
 
-    def all_buried(self, now: float) -> dict[bytes, int]:
-        """Return the last steps of all removed seeds that are remembered at `now`."""
+    def all_buried(self) -> dict[bytes, int]:
+        """Return the last steps of all removed seeds that are remembered."""
+
+    def forget_buried(self, now: float) -> None:
+        """Forget the removed seeds that were to be remembered until `now`."""
 
     def issued(self, pair: bytes) -> IssuedSeed | None:
         """Return the seed issued for a pair, its row locked."""

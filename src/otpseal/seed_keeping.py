@@ -77,7 +77,7 @@ class SeedKeeper:
 
     def add(self, new: NewSeed, now: float) -> AccountRow:
         """Make an account, neither whose id nor whose seed is there yet."""
-        row = self._with_spent(self.seal(new, now), now)
+        row = self._with_spent(self.seal(new, now))
         self._tx.add_accounts([row])
         return row
 
@@ -91,15 +91,15 @@ class SeedKeeper:
             NewSeed(old.id, seed, old.parameters, old.issuer, old.label), now
         )
         state = replace(old.state, last_step=row.state.last_step, drift=0)
-        self._tx.put_account(self._with_spent(replace(row, state=state), now))
+        self._tx.put_account(self._with_spent(replace(row, state=state)))
 
     def bury(self, old: AccountRow, now: float) -> None:
         """Remember for a day what was spent of a seed that goes."""
         until = now + verification.TOMBSTONE_S
         self._tx.bury(old.fingerprint, old.state.last_step, until)
 
-    def _with_spent(self, row: AccountRow, now: float) -> AccountRow:
-        spent = self._tx.buried(row.fingerprint, now)
+    def _with_spent(self, row: AccountRow) -> AccountRow:
+        spent = self._tx.buried(row.fingerprint)
         if spent is None or spent <= row.state.last_step:
             return row
         return replace(row, state=replace(row.state, last_step=spent))

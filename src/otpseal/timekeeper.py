@@ -35,7 +35,7 @@ class Timekeeper:
         """
         monotonic = self._read(now)
         if self._watch is None:
-            self._watch = Watch(now, monotonic)
+            self._watch = Watch.started(now, monotonic)
         else:
             self._watch = self._watch.observe(now, monotonic)
         self._mark_ms = tx.mark(CLOCK_MARK)
@@ -43,6 +43,12 @@ class Timekeeper:
         if database is not None and abs(now - database) > MAX_BEHIND_S:
             return False
         return self._mark_ms is None or not is_behind(now, self._mark_ms / 1000)
+
+    @property
+    def believed(self) -> float:
+        """The time that this process believes in, after `may_verify`, in seconds."""
+        assert self._watch is not None
+        return self._watch.wall
 
     def advance(self, tx: Transaction) -> None:
         """Move the mark on, if its time has come; after `may_verify` said yes."""
@@ -58,7 +64,7 @@ class Timekeeper:
         """
         before = tx.mark(CLOCK_MARK)
         tx.set_mark(CLOCK_MARK, round(now * 1000))
-        self._watch = Watch(now, self._read(now))
+        self._watch = Watch.started(now, self._read(now))
         return None if before is None else before / 1000
 
     def _read(self, now: float) -> float:

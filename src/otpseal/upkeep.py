@@ -74,9 +74,12 @@ class Upkeep:
             ledger.flush(now)
             self._raise_alarm(tx, ledger, now)
             if self._timekeeper.may_verify(tx, now):
-                # By a clock that is behind, nothing would be over.
+                # By a clock that is behind nothing would be over, and by one that
+                # leapt ahead everything.
+                believed = self._timekeeper.believed
                 self._timekeeper.advance(tx)
-                tx.prune_budgets(now - BUDGET_MEMORY_S)
+                tx.prune_budgets(believed - BUDGET_MEMORY_S)
+                tx.forget_buried(believed)
 
     def _tell_refusals(self, tx: Transaction, ledger: Ledger, now: float) -> None:
         for row in tx.refusing_accounts():

@@ -27,24 +27,31 @@ class Watch:
     """What a process knows of its two clocks.
 
     Attributes:
+        offset: the farthest that the wall clock was believed to be ahead of the
+            monotonic clock, in seconds.
         wall: the wall time it believes in, in Unix seconds.
-        monotonic: the monotonic clock's reading at that time, in seconds.
     """
 
+    offset: float
     wall: float
-    monotonic: float
+
+    @classmethod
+    def started(cls, wall: float, monotonic: float) -> "Watch":
+        """Begin to watch; the first reading is believed."""
+        return cls(wall - monotonic, wall)
 
     def observe(self, wall: float, monotonic: float) -> "Watch":
-        """Return the watch after both clocks were read.
+        """Return the watch after both clocks were read, one after the other.
 
-        Follows the wall clock while the monotonic clock agrees; else goes on by the
-        monotonic clock alone, or back with the wall clock, which harms nothing: the
-        mark never goes back.
+        Follows the wall clock while it is no farther ahead of the monotonic clock
+        than it was; beyond, goes on by the monotonic clock alone. A wall clock that
+        goes back is followed, which harms nothing: the mark never goes back. Nor does
+        a pause between the two readings harm: the farthest offset is remembered.
         """
-        expected = self.wall + (monotonic - self.monotonic)
-        if wall <= expected + MAX_PARTING_S:
-            return Watch(wall, monotonic)
-        return Watch(expected, monotonic)
+        ahead = wall - monotonic
+        if ahead <= self.offset + MAX_PARTING_S:
+            return Watch(max(self.offset, ahead), wall)
+        return Watch(self.offset, monotonic + self.offset)
 
 
 def is_behind(now: float, reference: float) -> bool:

@@ -188,19 +188,22 @@ class AccountTables(Tables):
             {"fingerprint": fingerprint, "last_step": last_step, "until": until},
         )
 
-    def buried(self, fingerprint: bytes, now: float) -> int | None:
+    def buried(self, fingerprint: bytes) -> int | None:
+        """See `otpseal.ports.Transaction`."""
+        c = schema.tombstones.c
+        query = select(c.last_step).where(c.fingerprint == fingerprint)
+        return self._connection.execute(query).scalar_one_or_none()
+
+    def all_buried(self) -> dict[bytes, int]:
+        """See `otpseal.ports.Transaction`."""
+        c = schema.tombstones.c
+        rows = self._connection.execute(select(c.fingerprint, c.last_step))
+        return {row.fingerprint: row.last_step for row in rows}
+
+    def forget_buried(self, now: float) -> None:
         """See `otpseal.ports.Transaction`."""
         table = schema.tombstones
         self._connection.execute(delete(table).where(table.c.until <= now))
-        query = select(table.c.last_step).where(table.c.fingerprint == fingerprint)
-        return self._connection.execute(query).scalar_one_or_none()
-
-    def all_buried(self, now: float) -> dict[bytes, int]:
-        """See `otpseal.ports.Transaction`."""
-        c = schema.tombstones.c
-        query = select(c.fingerprint, c.last_step).where(c.until > now)
-        rows = self._connection.execute(query)
-        return {row.fingerprint: row.last_step for row in rows}
 
 
 def _newest_step(now: float) -> ColumnElement[int]:
