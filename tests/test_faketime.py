@@ -172,13 +172,10 @@ def test_a_process_started_ahead_poisons_the_mark_until_it_is_accepted(
             clocked.health()
         )
 
-        settings = {
-            "data_dir": tmp_path / "data",
-            "key_file": key_file_in(tmp_path, service_keys),
-        }
         if otpseal("clock", "accept", "--help").returncode != 0:
             pytest.skip("there is no `otpseal clock accept` yet")
-        done = otpseal("clock", "accept", **settings)
+        key_file = key_file_in(tmp_path, service_keys)
+        done = otpseal("clock", "accept", data_dir=tmp_path / "data", key_file=key_file)
         assert 0 == done.returncode, done.stderr
 
         # Not the codes that are in the window now: they may be spent.

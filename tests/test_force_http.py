@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 from arena import Arena, arena_on, verify, verify_request
+from careless import ReadThenWrite
+from conftest import TurnedClock
 from racers import PARTIES, Racers, racing
 from repetitions import rounds
-from server_fixture import Server, code_at, serving
+from server_fixture import Api, Server, code_at, served_here, serving
 
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.secret import Secret
@@ -76,7 +78,7 @@ def verdict(body: str) -> str:
     return REPLAYED if is_refused else body
 
 
-def race(racers: Racers, servers: Sequence[Server], request: bytes) -> Counter[str]:
+def race(racers: Racers, servers: Sequence[Api], request: bytes) -> Counter[str]:
     """Send one request sixteen times at one instant, spread over the servers."""
     orders = [
         {"port": servers[number % len(servers)].port, "request": request.decode()}
@@ -85,13 +87,13 @@ def race(racers: Racers, servers: Sequence[Server], request: bytes) -> Counter[s
     return Counter(verdict(body) for body in racers.race(orders))
 
 
-def fresh(arena: Arena, account: str) -> str:
-    """Give an account a new seed; returns its code now."""
+def fresh(arena: Arena, account: str, now: float) -> str:
+    """Give an account a new seed; returns its code at `now`."""
     seed = Secret(secrets.token_bytes(20))
     arena.service.import_seed(
         seed, account=account, source="test", replace_existing=True
     )
-    return code_at(time.time(), seed)
+    return code_at(now, seed)
 
 
 @pytest.mark.parametrize("kind", ["workers", "replicas"])
@@ -107,10 +109,10 @@ def test_of_sixteen_requests_one_is_accepted(
     ):
         token = arena.token()
         for _ in rounds(5, full=500):
-            code = fresh(arena, "shop/alice")
+            code = fresh(arena, "shop/alice", time.time())
             asked = verify_request(token, "shop/alice", code)
             found.append(race(racers, servers, asked))
-            classic_code = fresh(arena, "default")
+            classic_code = fresh(arena, "default", time.time())
             found.append(race(racers, servers, classic_request(classic_code)))
 
     with fleet(kind, request, tmp_path, service_keys, workers=1) as (_, servers):
@@ -120,3 +122,23 @@ def test_of_sixteen_requests_one_is_accepted(
             assert {"valid": False, "reason": "replayed"} == again.json
             assert {"valid": False} == server.verify(classic_code).json
     assert [ONCE] * len(found) == found
+
+
+def test_the_race_finds_servers_that_read_and_then_write(
+    tmp_path: Path, service_keys: RsaKeys
+) -> None:
+    """Negative control: two servers without the lock accept one code twice."""
+    clock = TurnedClock(1_800_000_000.0)
+    url = f"sqlite:///{tmp_path / 'otpseal.db'}"
+    with (
+        served_here(tmp_path, service_keys, clock, wrap=ReadThenWrite) as one,
+        served_here(tmp_path, service_keys, clock, wrap=ReadThenWrite) as other,
+        arena_on(url, service_keys) as arena,
+        racing() as racers,
+    ):
+        found = []
+        for _ in rounds(5, full=50):
+            asked = classic_request(fresh(arena, "default", clock()))
+            found.append(race(racers, [one, other], asked))
+
+    assert any(outcomes[ACCEPTED] > 1 for outcomes in found)

@@ -174,7 +174,8 @@ def counted(arena: Arena, kind: Kind) -> int:
     with arena.store.transaction() as tx:
         events = tx.newest_events(10**6, kind=kind.value)
         pending = sum(tally.pending for tally in tx.tallies() if tally.kind is kind)
-    return pending + sum(json.loads(row.detail).get("count", 1) for row in events)
+    told = [int(json.loads(row.detail).get("count", 1)) for row in events]
+    return pending + sum(told)
 
 
 def test_replicas_lose_no_count(database: Database, service_keys: RsaKeys) -> None:
