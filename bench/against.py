@@ -27,7 +27,7 @@ from loads import (
     running,
     send_exactly,
 )
-from processes import memory_mb
+from processes import memory_mb, wait_until_quiet
 
 from otpseal.adapters.file_keys import load_public_key
 from otpseal.envelope import seal
@@ -93,6 +93,7 @@ class Bench:
             load(server, request, 1, self.directory, connections=connections)
         for pair in range(self.plan.pairs):
             print(f"{row.name}: {pair + 1} of {self.plan.pairs}", file=sys.stderr)
+            wait_until_quiet(self.plan.patience_s)
             for (server, request), loads in ((ours, row.ours), (theirs, row.theirs)):
                 seen = load(
                     server,
@@ -189,6 +190,7 @@ def workers(bench: Bench) -> Part:
     at = 0
     for pair in range(bench.plan.pairs):
         print(f"workers: {pair + 1} of {bench.plan.pairs}", file=sys.stderr)
+        wait_until_quiet(bench.plan.patience_s)
         for count, loads in ((2, row.ours), (1, row.theirs)):
             command = ["-m", "otpseal", "serve", "--port", 0, "--workers", count]
             command += ["--data-dir", filled.data_dir]

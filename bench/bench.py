@@ -46,6 +46,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, help=f"default: {usual.pairs}")
     parser.add_argument("--seconds", type=int, help=f"default: {usual.seconds:g}")
     parser.add_argument("--accounts", type=int, help="in the large store")
+    parser.add_argument(
+        "--patience", type=float, default=0, help="seconds to wait for others' quiet"
+    )
     parser.add_argument("--quick", action="store_true", help="whether it works at all")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, by commas")
     parser.add_argument("--write", action="store_true", help="docs/performance.md")
@@ -65,6 +68,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         seconds=options.seconds or base.seconds,
         accounts=options.accounts or base.accounts,
         imported=base.imported,
+        patience_s=options.patience,
     )
 
 

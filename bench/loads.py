@@ -36,12 +36,14 @@ class Plan:
         seconds: of load each time.
         accounts: in the large store.
         imported: accounts in the file that is imported.
+        patience_s: how long a pair waits for other programs to be quiet.
     """
 
     pairs: int = 5
     seconds: float = 6.0
     accounts: int = 1_000_000
     imported: int = 100_000
+    patience_s: float = 0.0
 
 
 @dataclass

@@ -1,8 +1,11 @@
 """What processes use: processor time and memory, as Linux tells."""
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+_QUIET = 0.2
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,8 @@ class Used:
         """Return what was used up to now; `server` of that process and its children."""
         times = os.times()
         children = times.children_user + times.children_system
-        total = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-        ticks = os.sysconf("SC_CLK_TCK")
-        busy = sum(map(int, total[:8])) - int(total[3]) - int(total[4])
         server = sum(_seconds(member) for member in family(pid))
-        return cls(server, children, busy / ticks, times.elapsed)
+        return cls(server, children, _busy(), times.elapsed)
 
     def since(self, before: "Used") -> "Used":
         """Return what was used since `before`."""
@@ -39,6 +39,23 @@ def family(pid: int) -> list[int]:
     """Return a process and its children."""
     path = Path(f"/proc/{pid}/task/{pid}/children")
     return [pid, *map(int, path.read_text().split())]
+
+
+def wait_until_quiet(patience_s: float) -> None:
+    """Wait until other programs use less than `_QUIET` of a core; not for ever."""
+    due = time.monotonic() + patience_s
+    while time.monotonic() < due:
+        before = _busy()
+        time.sleep(1)
+        if _busy() - before < _QUIET:
+            return
+
+
+def _busy() -> float:
+    """Return the seconds that all cores together have worked."""
+    total = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    idle, waiting = int(total[3]), int(total[4])
+    return (sum(map(int, total)) - idle - waiting) / os.sysconf("SC_CLK_TCK")
 
 
 def _seconds(pid: int) -> float:

@@ -5,6 +5,7 @@ import contextlib
 import csv
 import os
 import secrets
+import statistics
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 
 from against import Bench, Part, service, verifying
 from fill import fill, name_of
-from loads import CLIENT_CORE, HERE, Row, load, running
+from loads import CLIENT_CORE, HERE, Load, Row, load, running
 
 SMALL = 1000
 CONNECTIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -38,32 +39,48 @@ def scale(bench: Bench) -> Part:
 
 
 def curves(bench: Bench) -> Part:
-    """Rate and median against accounts and against connections."""
-    part = Part()
+    """Rate and median against accounts and against connections; by turns, too."""
     counts = [n for n in (1000, 10_000, 100_000, 1_000_000) if n <= bench.plan.accounts]
-    points = part.curves["accounts"] = []
-    for count in counts:
-        filled = bench.filled(count)
-        with running(*service(filled), environment=filled.environment) as server:
-            load(server, verifying(filled), 1, bench.directory)
-            seen = load(server, verifying(filled), bench.plan.seconds, bench.directory)
-            points.append((count, seen.rate, seen.p50_ms))
-    filled = bench.filled(SMALL)
-    points = part.curves["connections"] = []
-    with running(*service(filled), environment=filled.environment) as server:
-        request = verifying(filled)
-        load(server, request, 1, bench.directory)
-        for count in CONNECTIONS:
-            print(f"{count} connections", file=sys.stderr)
-            seen = load(
-                server,
-                request,
-                bench.plan.seconds,
-                bench.directory,
-                connections=count,
+    filled = [bench.filled(count) for count in counts]
+    by_accounts: dict[int, list[Load]] = {count: [] for count in counts}
+    by_connections: dict[int, list[Load]] = {count: [] for count in CONNECTIONS}
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(running(*service(one), environment=one.environment))
+            for one in filled
+        ]
+
+        def seen(number: int, connections: int, seconds: float) -> Load:
+            request = verifying(filled[number])
+            place = bench.directory
+            return load(
+                servers[number], request, seconds, place, connections=connections
             )
-            points.append((count, seen.rate, seen.p50_ms))
+
+        for number in range(len(counts)):
+            seen(number, 32, 1)
+        seconds = max(1, bench.plan.seconds // 2)
+        for turn in range(bench.plan.pairs):
+            print(f"curves: {turn + 1} of {bench.plan.pairs}", file=sys.stderr)
+            for number, count in enumerate(counts):
+                by_accounts[count].append(seen(number, 32, seconds))
+            for count in CONNECTIONS:
+                by_connections[count].append(seen(0, count, seconds))
+    part = Part()
+    part.curves["accounts"] = [_point(*item) for item in by_accounts.items()]
+    part.curves["connections"] = [_point(*item) for item in by_connections.items()]
+    loads = [one for some in (by_accounts, by_connections) for one in some.values()]
+    others = statistics.median(load.others_share for some in loads for load in some)
+    part.facts.append(f"Other programs used {others:.2f} of a core meanwhile.")
     return part
+
+
+def _point(x: int, loads: list[Load]) -> tuple[int, float, float]:
+    return (
+        x,
+        statistics.median(load.rate for load in loads),
+        statistics.median(load.p50_ms for load in loads),
+    )
 
 
 def postgres(bench: Bench) -> Part:

@@ -114,6 +114,8 @@ def printed(name: str, record: dict[str, Any]) -> str:
     if record["rows"] and record["facts"]:
         lines.append("")
     lines += [f"- {fact}" for fact in record["facts"]]
+    if record["curves"]:
+        lines.append("")
     for curve in record["curves"]:
         lines += [f"![Cost against {curve}](img/verify-{curve}.png)", ""]
     return "\n".join(lines).rstrip()

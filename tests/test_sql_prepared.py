@@ -1,16 +1,21 @@
 """Statements of the hot path: lists in few lengths, and what is not written anew."""
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import bindparam, select
+from stores import make_sqlite
 from test_store_contract import account
 from test_store_contract_callers import budget
 
 from otpseal.adapters import sql_schema as schema
 from otpseal.adapters.sql_prepared import SIZES, in_sizes, prepare
+from otpseal.adapters.sql_store import SqlStore
+from otpseal.errors import StoreUnavailable
 from otpseal.ports import Store, Transaction
 
 PAIR = ("c", b"k" * 32)
@@ -92,3 +97,42 @@ def test_a_budget_keeps_whose_it_is_now(store: Store, name: str) -> None:
 
     with store.transaction() as tx:
         assert {PAIR: row} == tx.budgets({PAIR})
+
+
+def test_the_drivers_error_says_no_values(tmp_path: Path) -> None:
+    """It becomes the store's own error, behind which no row stands."""
+    store = make_sqlite(tmp_path)
+    with store.transaction() as tx:
+        tx.connection.exec_driver_sql("DROP TABLE accounts")
+
+    with pytest.raises(StoreUnavailable, match="no such table") as caught:
+        _read(store, "canary")
+
+    assert caught.value.__context__ is None
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+    store.close()
+
+
+def test_after_the_drivers_error_the_store_goes_on(tmp_path: Path) -> None:
+    """Nothing of the transaction stays, and the next one has a connection."""
+    store = make_sqlite(tmp_path)
+
+    with pytest.raises(StoreUnavailable):
+        _fail(store)
+
+    with store.transaction() as tx:
+        assert tx.mark("clock-ms") is None
+        assert {} == tx.budgets([PAIR])
+    store.close()
+
+
+def _read(store: Store, name: str) -> None:
+    with store.transaction() as tx:
+        tx.accounts([name])
+
+
+def _fail(store: SqlStore) -> None:
+    with store.transaction() as tx:
+        tx.put_budgets([budget(*PAIR)])
+        tx.connection.exec_driver_sql("DROP TABLE marks")
+        tx.mark("clock-ms")

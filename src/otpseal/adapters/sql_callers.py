@@ -70,7 +70,8 @@ class CallerTables(Tables):
         for some in in_sizes(list(digests)):
             statement = _read_callers(self._dialect, len(some))
             for row in statement.rows(self._connection, some):
-                found[row.digest] = _caller(row)
+                caller = _caller(row)
+                found[caller.digest] = caller
         return found
 
     def all_callers(self) -> list[Caller]:
@@ -188,17 +189,20 @@ class CallerTables(Tables):
 
 
 def _caller(row: Any) -> Caller:  # noqa: ANN401 - a row of no static type
+    name, shown, digest, scopes, prefix, made_at, expires_at, revoked_at, strangers = (
+        row
+    )
     try:
         return Caller(
-            id=row.id,
-            name=row.name,
-            digest=row.digest,
-            scopes=frozenset(map(Scope, row.scopes.split())),
-            prefix=row.prefix,
-            created_at=float(row.created_at),
-            expires_at=None if row.expires_at is None else float(row.expires_at),
-            revoked_at=None if row.revoked_at is None else float(row.revoked_at),
-            strangers=int(row.strangers),
+            id=name,
+            name=shown,
+            digest=digest,
+            scopes=frozenset(map(Scope, scopes.split())),
+            prefix=prefix,
+            created_at=float(made_at),
+            expires_at=None if expires_at is None else float(expires_at),
+            revoked_at=None if revoked_at is None else float(revoked_at),
+            strangers=int(strangers),
         )
     except (AttributeError, TypeError, ValueError):
         raise damaged("callers") from None

@@ -3,16 +3,19 @@
 SQLAlchemy compiles each once; what it does for each execution besides (naming
 parameters, looking caches up, processing types that the drivers process themselves)
 costs several times what SQLite needs for the statement itself. Errors are still
-SQLAlchemy's: execution goes through `Connection.exec_driver_sql`.
+SQLAlchemy's; on PostgreSQL it also has to know of every lost connection, so there
+execution goes through it.
 """
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import BindParameter, ClauseElement, Connection, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 
 #: Lists of parameters come in these lengths, so that there are few statements: each
 #: is compiled once here, and prepared once by each connection.
@@ -41,17 +44,49 @@ class Prepared:
 
     def run(self, connection: Connection, values: tuple[Any, ...]) -> None:
         """Execute it; `values` are in `order`."""
-        connection.exec_driver_sql(self.sql, values)
+        if connection.dialect.name == "sqlite":
+            _on_sqlite(connection, self.sql, values)
+        else:
+            connection.exec_driver_sql(self.sql, values)
 
     def run_each(
         self, connection: Connection, values: Sequence[tuple[Any, ...]]
     ) -> None:
         """Execute it for each of `values`, at least one."""
-        connection.exec_driver_sql(self.sql, list(values))
+        if connection.dialect.name == "sqlite":
+            _on_sqlite(connection, self.sql, values, each=True)
+        else:
+            connection.exec_driver_sql(self.sql, list(values))
 
     def rows(self, connection: Connection, values: tuple[Any, ...]) -> Sequence[Any]:
         """Execute it; returns all rows, whose columns are the driver's values."""
+        if connection.dialect.name == "sqlite":
+            return _on_sqlite(connection, self.sql, values)
         return connection.exec_driver_sql(self.sql, values).all()
+
+
+def _on_sqlite(
+    connection: Connection, sql: str, values: Sequence[Any], *, each: bool = False
+) -> list[Any]:
+    """Execute on the driver itself; returns the rows.
+
+    Raises:
+        DBAPIError: as SQLAlchemy would make it of the driver's error.
+    """
+    driver: Any = connection.connection.driver_connection
+    try:
+        done = driver.executemany(sql, values) if each else driver.execute(sql, values)
+        return list(done)
+    except sqlite3.Error as error:
+        # Without statement and values: these are secrets, that may be one.
+        raise DBAPIError.instance(
+            None,
+            None,
+            error,
+            sqlite3.Error,
+            hide_parameters=True,
+            dialect=connection.dialect,
+        ) from None
 
 
 def prepare(
