@@ -811,3 +811,27 @@ def test_repeated_imports_are_counted_without_a_commit_each(
 
         records = opened.audit.newest(10, kind=Kind.SEED_REPEATED.value)
         assert ['{"count":1}', '{"count":5}'] == [r.row.detail for r in records]
+
+
+def test_a_key_that_was_taken_away_makes_no_store(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loaded before its maker failed and removed it, it is made anew, on the disk."""
+    from otpseal import wiring
+
+    load = wiring.load_keys
+
+    def load_and_lose(path: Path, passphrase: bytes | None = None) -> RsaKeys:
+        keys = load(path, passphrase)
+        path.unlink()
+        path.with_name("student_public.pem").unlink(missing_ok=True)
+        return keys
+
+    monkeypatch.setattr(wiring, "load_keys", load_and_lose)
+    monkeypatch.setattr(wiring, "restore_public_half", lambda *_: None)
+    with open_service(settings) as opened:
+        kid = opened.keys.kid
+    monkeypatch.undo()
+
+    with open_service(settings) as opened:
+        assert kid == opened.keys.kid

@@ -225,6 +225,7 @@ def _open(
             keys,
             load=load_existing,
             make=make_keys,
+            is_kept=lambda: key_exists(key_path),
             may_create=new_key_bits is not None,
             clock=clock,
         )
@@ -269,6 +270,7 @@ def _unlock(
     *,
     load: Callable[[], RsaKeys],
     make: Callable[[], RsaKeys],
+    is_kept: Callable[[], bool],
     may_create: bool,
     clock: Clock,
 ) -> tuple[RsaKeys, StorageKey]:
@@ -286,7 +288,10 @@ def _unlock(
                     "the store holds seeds but no key record: restore the database"
                     " from a backup"
                 )
-            keys = keys or make()
+            # Its maker may have failed since it was loaded, and removed it: a store
+            # must not be made for a key that is nowhere.
+            if keys is None or not is_kept():
+                keys = make()
             storage_key = StorageKey.generate()
             tx.set_storage_key_record(storage_key.wrap(keys))
             event = Event(Kind.STORE_CREATED, clock(), detail={"kid": keys.kid})
