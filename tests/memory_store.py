@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from otpseal.access import Caller
+from otpseal.account_state import State
 from otpseal.audit import Kind, Tally
 from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
 from otpseal.totp import OtpType
-from otpseal.verification import State
 
 
 @dataclass

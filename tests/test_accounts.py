@@ -9,6 +9,7 @@ from test_decider import HOTP, SEED, bring, code_at, serve, token
 
 from otpseal import throttle, totp
 from otpseal.access import Scope
+from otpseal.account_state import Status
 from otpseal.accounts import NewAccount
 from otpseal.audit import Kind
 from otpseal.errors import (
@@ -26,7 +27,7 @@ from otpseal.errors import (
 from otpseal.secret import Secret
 from otpseal.service import Service
 from otpseal.totp import Parameters
-from otpseal.verification import Outcome, Status
+from otpseal.verification import Outcome
 
 OTHER = Secret(b"y" * 20)
 

@@ -31,6 +31,7 @@ from server_fixture import (
 )
 
 from otpseal import totp
+from otpseal.account_state import State
 from otpseal.adapters.file_keys import RsaKeys, public_path, write_key_pair
 from otpseal.config import Access, Settings
 from otpseal.errors import OtpsealError, SeedUnreadable, UnsealFailed
@@ -38,7 +39,7 @@ from otpseal.http.auth import Gate
 from otpseal.secret import Secret
 from otpseal.service import Attempt
 from otpseal.storage_key import StorageKey
-from otpseal.verification import Account, State
+from otpseal.verification import Account
 
 SEED = Secret(b"CANARY seed: 32 bytes, no others")
 TOKEN = "CANARY-token-0123456789-abcdefghijkl"

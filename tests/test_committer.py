@@ -19,13 +19,14 @@ from memory_store import MemoryStore, MemoryTransaction
 from stores import make_sqlite
 
 from otpseal import totp
+from otpseal.account_state import State
 from otpseal.committer import MAX_BATCH, MAX_WAITING, Answer, Batcher, Committer
 from otpseal.errors import OtpsealError, Overloaded, SeedMissing, StoreUnavailable
 from otpseal.ports import Clock, Store
 from otpseal.secret import Secret
 from otpseal.service import Attempt, Service
 from otpseal.storage_key import StorageKey
-from otpseal.verification import Decision, Outcome, State
+from otpseal.verification import Decision, Outcome
 
 SEED = Secret(bytes(range(32)))
 NOW = 1_800_000_000.0

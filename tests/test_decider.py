@@ -13,6 +13,7 @@ from memory_store import MemoryStore, MemoryTransaction
 
 from otpseal import decider, recovery, totp
 from otpseal.access import Scope, token_digest
+from otpseal.account_state import Status
 from otpseal.accounts import NewAccount
 from otpseal.attempt import Purpose
 from otpseal.audit import Kind
@@ -31,7 +32,7 @@ from otpseal.service import Attempt, Service
 from otpseal.storage_key import StorageKey
 from otpseal.timekeeper import CLOCK_MARK
 from otpseal.totp import OtpType, Parameters
-from otpseal.verification import Decision, Status
+from otpseal.verification import Decision
 
 SEED = Secret(b"12345678901234567890")
 HOTP = Parameters(type=OtpType.HOTP)

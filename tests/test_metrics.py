@@ -294,7 +294,8 @@ def test_work_is_observed() -> None:
 SHARED = """
 import sys
 from otpseal.http.metrics import Metrics
-from otpseal.verification import Decision, Outcome, State
+from otpseal.account_state import State
+from otpseal.verification import Decision, Outcome
 metrics = Metrics(clock=lambda: 0.0, code_log=None)
 metrics.batch([Decision(Outcome.ACCEPTED, State())] * int(sys.argv[1]), 0.01, 2)
 metrics.refused("overloaded")

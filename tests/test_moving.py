@@ -17,6 +17,7 @@ from memory_store import MemoryStore
 from stores import make_sqlite
 
 from otpseal import totp, travel
+from otpseal.account_state import Status
 from otpseal.accounts import NewAccount
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.audit import Kind
@@ -32,7 +33,7 @@ from otpseal.seed_keeping import NewSeed
 from otpseal.service import Service
 from otpseal.storage_key import StorageKey
 from otpseal.totp import OtpType, Parameters
-from otpseal.verification import Outcome, Status
+from otpseal.verification import Outcome
 
 KEY = StorageKey(Secret(b"k" * 32))
 

@@ -13,9 +13,9 @@ from server_fixture import sealed_to
 from v1_fixture import V1, served_v1
 
 from otpseal.account_id import is_account_id
+from otpseal.account_state import Status
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.http import v1_schemas
-from otpseal.verification import Status
 
 EVERY_CALL = {"401", "403", "405", "429", "500", "503"}
 EVERY_BODY = {"400", "413", "415", "422"}

@@ -21,6 +21,7 @@ from postgres_fixture import PASSWORD, Cluster, Database
 from server_fixture import OTHER_SEED, RsaKeys, code_at, otpseal, sealed_to, serving
 from test_store_contract import account, event
 
+from otpseal.account_state import State
 from otpseal.adapters import sql_schema
 from otpseal.adapters.sql_engine import (
     OPENING_PATIENCE_S,
@@ -32,7 +33,6 @@ from otpseal.adapters.sql_store import SqlStore
 from otpseal.config import Settings
 from otpseal.errors import ConfigurationError, StoreUnavailable
 from otpseal.secret import Secret
-from otpseal.verification import State
 
 CANARY = "canary-pass/word"
 QUOTED = "canary-pass%2Fword"

@@ -20,6 +20,7 @@ from test_decider import (
 )
 
 from otpseal import decider, throttle, totp, verification
+from otpseal.account_state import State, Status
 from otpseal.accounts import NewAccount, otpauth_uri
 from otpseal.attempt import Purpose
 from otpseal.audit import NO_ACCOUNT, Kind, Tally
@@ -32,7 +33,7 @@ from otpseal.service import Attempt, Service
 from otpseal.storage_key import StorageKey
 from otpseal.timekeeper import CLOCK_MARK, Timekeeper
 from otpseal.totp import OtpType, Parameters
-from otpseal.verification import Account, Outcome, Standing, State, Status
+from otpseal.verification import Account, Outcome, Standing
 
 
 def test_a_foreign_account_is_not_even_read(

@@ -20,6 +20,7 @@ from stores import make_sqlite
 from test_store_contract import account, event
 
 from otpseal import throttle, totp
+from otpseal.account_state import State
 from otpseal.adapters import sql_schema
 from otpseal.adapters.sql_engine import open_engine
 from otpseal.adapters.sql_store import SqlStore
@@ -28,7 +29,6 @@ from otpseal.ports import Keys
 from otpseal.secret import Secret
 from otpseal.service import Service
 from otpseal.storage_key import StorageKey
-from otpseal.verification import State
 
 SEED = Secret(bytes(range(32)))
 NO_LIMIT = throttle.Policy(threshold=10**9, disable_at=10**9)

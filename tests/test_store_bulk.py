@@ -5,9 +5,9 @@ from dataclasses import replace
 from stores import store
 from test_store_contract import account, event
 
+from otpseal.account_state import State
 from otpseal.ports import Store
 from otpseal.totp import OtpType, Parameters
-from otpseal.verification import State
 
 __all__ = ["store"]
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from stores import make_sqlite
 
 from otpseal import throttle
+from otpseal.account_state import State, Status
 from otpseal.audit import Kind, Tally
 from otpseal.errors import StoreUnavailable
 from otpseal.ports import AccountRow, EventRow, IssuedSeed, Store
 from otpseal.totp import CLASSIC, OtpType, Parameters
-from otpseal.verification import State, Status
 
 # The fixture is made once for all examples: each writes under names of its own, or
 # over what was there.

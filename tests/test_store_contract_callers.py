@@ -11,10 +11,10 @@ from test_store_contract import BIG, BYTES, INT, REAL, account, event, many
 
 from otpseal import throttle
 from otpseal.access import Caller, Scope
+from otpseal.account_state import State
 from otpseal.audit import Kind
 from otpseal.ports import AccountRow, BudgetRow, Store
 from otpseal.totp import OtpType, Parameters
-from otpseal.verification import State
 
 NAMES = st.text("abc/.-", min_size=1, max_size=30)
 BUDGETS = st.builds(

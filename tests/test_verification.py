@@ -10,18 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from otpseal import throttle, totp
+from otpseal.account_state import NEVER, State, Status
 from otpseal.audit import Event, Kind
 from otpseal.secret import Secret
-from otpseal.verification import (
-    NEVER,
-    Account,
-    Decision,
-    Outcome,
-    State,
-    Status,
-    decide,
-    settle,
-)
+from otpseal.verification import Account, Decision, Outcome, decide, settle
 
 SEED = Secret(b"12345678901234567890123456789012")
 GENERATOR = pyotp.TOTP("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQGEZA")

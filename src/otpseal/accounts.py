@@ -12,6 +12,7 @@ from typing import Final
 from otpseal import recovery, throttle, totp, verification
 from otpseal.access import Caller, Scope
 from otpseal.account_id import parse_account_id
+from otpseal.account_state import Status
 from otpseal.attempt import DEFAULT_ACCOUNT, is_text
 from otpseal.audit import NO_ACCOUNT, Detail, Event, Kind
 from otpseal.callers import enter, expect_covered, expect_inside
@@ -28,7 +29,6 @@ from otpseal.ports import AccountRow, Clock, Store, Transaction
 from otpseal.secret import Secret
 from otpseal.seed_keeping import NewSeed, SeedKeeper
 from otpseal.storage_key import StorageKey
-from otpseal.verification import Status
 
 #: Bytes of a seed that is made here, unless the caller wants more (RFC 4226 R6
 #: recommends 160 bits).

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
 from otpseal import backup_format
+from otpseal.account_state import State
 from otpseal.audit import Event, Kind
 from otpseal.backup_format import Header, Row
 from otpseal.errors import BackupRefused, SeedUnreadable
@@ -18,7 +19,6 @@ from otpseal.ledger import Ledger
 from otpseal.ports import AccountRow, Clock, Keys, Store, Transaction
 from otpseal.storage_key import StorageKey
 from otpseal.totp import OtpType, Parameters
-from otpseal.verification import State
 
 #: Told how many rows were worked on so far.
 Progress = Callable[[int], None]

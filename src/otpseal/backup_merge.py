@@ -19,8 +19,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
+from otpseal.account_state import TOMBSTONE_S, Status
 from otpseal.totp import OtpType
-from otpseal.verification import TOMBSTONE_S, Status
 
 Row = Mapping[str, Any]
 

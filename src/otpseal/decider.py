@@ -13,6 +13,7 @@ from typing import Final
 
 from otpseal import access, throttle, totp, verification
 from otpseal.access import Caller
+from otpseal.account_state import NEVER, State
 from otpseal.attempt import Attempt, Purpose, is_text
 from otpseal.audit import NO_ACCOUNT, Event, Kind
 from otpseal.errors import (
@@ -27,7 +28,7 @@ from otpseal.ports import BudgetRow, Transaction
 from otpseal.storage_key import StorageKey
 from otpseal.subjects import Subject, Subjects
 from otpseal.timekeeper import Timekeeper
-from otpseal.verification import NEVER, Account, Decision, Outcome, Standing, State
+from otpseal.verification import Account, Decision, Outcome, Standing
 
 #: A caller's budget for an account is forgotten after that many seconds of silence;
 #: longer than any wait. The same for accounts that exist and those that do not.

@@ -13,6 +13,7 @@ from typing import Final
 
 from otpseal import totp, travel
 from otpseal.account_id import is_account_id, propose
+from otpseal.account_state import NEVER, Status
 from otpseal.audit import Event, Kind
 from otpseal.errors import ParametersRefused, UnsealFailed
 from otpseal.formats.row import Entry, Fault, names_fault
@@ -21,7 +22,6 @@ from otpseal.ports import AccountRow, Clock, EventRow, Keys, Store, Transaction
 from otpseal.seed_keeping import NewSeed, sealed_row
 from otpseal.storage_key import StorageKey
 from otpseal.totp import OtpType, Parameters
-from otpseal.verification import NEVER, Status
 
 #: The account of the classic API has its parameters fixed.
 _CLASSIC: Final = "default"

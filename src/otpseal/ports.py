@@ -12,12 +12,12 @@ from typing import Protocol
 
 from otpseal import throttle
 from otpseal.access import Caller
+from otpseal.account_state import State
 from otpseal.audit import Kind, Tally
 from otpseal.errors import ParametersRefused, SeedUnreadable
 from otpseal.secret import Secret
 from otpseal.storage_key import StorageKey, WrappingKey
 from otpseal.totp import CLASSIC, RESYNC_STEPS, Parameters
-from otpseal.verification import State
 
 #: Gives the Unix time in seconds. Only doors and wiring choose one.
 Clock = Callable[[], float]

@@ -6,11 +6,11 @@ a seed that was removed and comes back finds its last step again.
 
 from dataclasses import dataclass, field, replace
 
-from otpseal import totp, verification
+from otpseal import totp
+from otpseal.account_state import NEVER, TOMBSTONE_S, State, Status
 from otpseal.ports import AccountRow, Transaction
 from otpseal.secret import Secret
 from otpseal.storage_key import StorageKey
-from otpseal.verification import NEVER, State, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class SeedKeeper:
 
     def bury(self, old: AccountRow, now: float) -> None:
         """Remember for a day what was spent of a seed that goes."""
-        until = now + verification.TOMBSTONE_S
+        until = now + TOMBSTONE_S
         self._tx.bury(old.fingerprint, old.state.last_step, until)
 
     def _with_spent(self, row: AccountRow) -> AccountRow:

@@ -7,12 +7,13 @@ cost the same work.
 from dataclasses import dataclass
 
 from otpseal import totp
+from otpseal.account_state import State
 from otpseal.attempt import is_text
 from otpseal.errors import OtpsealError, SeedMissing, SeedUnreadable
 from otpseal.ports import AccountRow
 from otpseal.secret import Secret
 from otpseal.storage_key import StorageKey
-from otpseal.verification import Account, State
+from otpseal.verification import Account
 
 
 @dataclass(slots=True)

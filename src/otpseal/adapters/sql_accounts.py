@@ -18,13 +18,13 @@ from sqlalchemy import (
 from sqlalchemy import update as sql_update
 
 from otpseal import throttle
+from otpseal.account_state import State, Status
 from otpseal.adapters import sql_schema as schema
 from otpseal.adapters.sql_bulk import found_among, insert_all
 from otpseal.adapters.sql_prepared import Prepared, in_sizes, places, prepare
 from otpseal.adapters.sql_tables import REFUSING, Tables, damaged
 from otpseal.ports import AccountRow
 from otpseal.totp import OtpType, Parameters
-from otpseal.verification import State, Status
 
 _STATE = (
     "status",

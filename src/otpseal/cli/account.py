@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from otpseal import totp
+from otpseal.account_state import NEVER
 from otpseal.accounts import MAX_PAGE, NEW_SEED_BYTES, NewAccount, otpauth_uri
 from otpseal.attempt import Purpose
 from otpseal.cli.answers import tell_decision
@@ -14,7 +15,6 @@ from otpseal.errors import AccountMissing, ParametersRefused, SeedMissing
 from otpseal.ledger import rfc3339
 from otpseal.ports import AccountRow
 from otpseal.service import DEFAULT_ACCOUNT, Attempt
-from otpseal.verification import NEVER
 from otpseal.wiring import open_service
 
 app = typer.Typer(

@@ -9,6 +9,7 @@ from typing import Final
 from otpseal import totp
 from otpseal.access import Scope
 from otpseal.account_id import is_account_id, parse_account_id
+from otpseal.account_state import NEVER
 from otpseal.accounts import MAX_PAGE, NEW_SEED_BYTES, NewAccount, otpauth_uri
 from otpseal.audit import NO_ACCOUNT
 from otpseal.errors import ParametersRefused
@@ -21,7 +22,6 @@ from otpseal.ledger import rfc3339
 from otpseal.ports import AccountRow
 from otpseal.secret import Secret
 from otpseal.service import Service
-from otpseal.verification import NEVER
 
 DEFAULT_PAGE: Final = 50
 
