@@ -135,7 +135,7 @@ def test_a_leap_ahead_does_not_poison_the_mark(clocked: Clocked) -> None:
     clocked.arena.enrol(["leap"])
 
     clocked.clock.turn_to(YEAR_S)
-    for _ in range(3):
+    for _ in range(2):
         code = wrong_code_at(clocked.clock(), seed_of("leap"))
         assert 200 == clocked.verify("leap", code).status
         time.sleep(1.1)  # the mark moves once a second

@@ -37,7 +37,7 @@ def test_a_kill_takes_nothing_back(
     told, starts, acknowledged = Told(), [], 0
     with arena_on(f"sqlite:///{path}", service_keys) as arena:
         token = arena.token()
-        for number in [*rounds(2, full=200), None]:
+        for number in [*rounds(2 if workers == 1 else 1, full=200), None]:
             began = time.monotonic()
             with serving(tmp_path, service_keys, workers=workers) as server:
                 starts.append(time.monotonic() - began)
