@@ -26,6 +26,7 @@ from otpseal.errors import (
     SeedMissing,
     Unauthenticated,
 )
+from otpseal.ledger import AuditLog
 from otpseal.ports import Store
 from otpseal.secret import Secret
 from otpseal.service import Attempt, Service
@@ -761,6 +762,40 @@ def test_a_leap_forward_does_not_poison_the_mark(
 
     with store.transaction() as tx:
         assert tx.mark(CLOCK_MARK) == 1_800_000_002_000
+
+
+def test_a_clock_ahead_at_the_start_prunes_nothing(
+    store: Store, clock: TurnedClock
+) -> None:
+    """The audit log outlives a process that believes it is next year."""
+    service = serve(store, clock)
+    bring(service, "a")
+    decide(service, Attempt("000000", "a"))
+    ahead = TurnedClock(clock() + 400 * 86_400)
+    wrong = serve(store, ahead)
+    log = AuditLog(store, wrong.storage_key, ahead)
+    before = kinds(service)
+
+    for _ in range(3):
+        wrong.upkeep.settle()
+        log.prune(365, credible=wrong.timekeeper.latest_credible)
+        ahead.turn(86_400)
+
+    assert before == kinds(service)[: len(before)]
+    assert log.prune(365) > 0
+
+
+def test_old_events_go_in_time(store: Store, clock: TurnedClock) -> None:
+    """A service that runs on prunes by its clock."""
+    service = serve(store, clock)
+    bring(service, "a")
+    log = AuditLog(store, service.storage_key, clock)
+    service.upkeep.settle()
+    clock.turn(366 * 86_400)
+    service.upkeep.settle()
+    decide(service, Attempt("000000", "a"))
+
+    assert log.prune(365, credible=service.timekeeper.latest_credible) == 1
 
 
 class DatabaseClock(MemoryStore):

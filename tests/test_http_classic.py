@@ -802,7 +802,7 @@ def test_the_root_is_json_for_clients_and_a_page_for_browsers(still: Here) -> No
 
 @pytest.mark.parametrize(
     "path",
-    ["/unknown", "/verify-2fa/", "//verify-2fa", "/VERIFY-2FA", "/docs", "/redoc"],
+    ["/unknown", "/verify-2fa/", "//verify-2fa", "/VERIFY-2FA", "/redoc"],
 )
 def test_unknown_paths(still: Here, path: str) -> None:
     """404 in the contract's form, with no redirect to a path that was not asked for."""

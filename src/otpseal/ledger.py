@@ -7,6 +7,7 @@ and prunes.
 import hmac
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -128,11 +129,17 @@ class AuditLog:
         key = self._storage_key
         return [AuditRecord(row, is_genuine(key, row)) for row in rows]
 
-    def prune(self, days: int) -> int:
-        """Delete events older than `days`; returns how many, and records it."""
+    def prune(
+        self, days: int, *, credible: Callable[[float], float] = lambda now: now
+    ) -> int:
+        """Delete events older than `days`; returns how many, and records it.
+
+        `credible` tells what this process's time may be at most: by a clock that is
+        far ahead everything would be old.
+        """
         with self._store.transaction() as tx:
             now = self._clock()
-            before = now - days * _DAY_S
+            before = credible(now) - days * _DAY_S
             count = tx.prune_events(round(before * 1000))
             if count:
                 detail: Detail = {"count": count, "before": rfc3339(before)}

@@ -13,6 +13,10 @@ from otpseal.wallclock import MAX_BEHIND_S, Watch, advanced, is_behind
 #: Name of the store's mark that holds the latest time that was seen, in ms.
 CLOCK_MARK: Final = "clock-ms"
 
+#: How long a service may have been off before old events are pruned by its clock at
+#: once, in seconds; after a longer time they are kept until it is restarted.
+MAX_OFF_S: Final = 2 * 86_400.0
+
 
 class Timekeeper:
     """Compares this process's clock with the store's.
@@ -25,6 +29,8 @@ class Timekeeper:
         self._monotonic = monotonic
         self._watch: Watch | None = None
         self._mark_ms: int | None = None
+        # The mark before this process moved it, and the monotonic time of that look.
+        self._found: tuple[float, float] | None = None
 
     def may_verify(self, tx: Transaction, now: float) -> bool:
         """Look at all clocks; False if `now` must not be trusted.
@@ -39,6 +45,9 @@ class Timekeeper:
         else:
             self._watch = self._watch.observe(now, monotonic)
         self._mark_ms = tx.mark(CLOCK_MARK)
+        if self._found is None:
+            seen = now if self._mark_ms is None else self._mark_ms / 1000
+            self._found = seen, monotonic
         database = tx.database_time
         if database is not None and abs(now - database) > MAX_BEHIND_S:
             return False
@@ -49,6 +58,17 @@ class Timekeeper:
         """The time that this process believes in, after `may_verify`, in seconds."""
         assert self._watch is not None
         return self._watch.wall
+
+    def latest_credible(self, now: float) -> float:
+        """Return `now`, or what it may be at most: for what cannot be taken back.
+
+        A process whose clock was ahead when it started believes it. What the store
+        had seen before, the time since, and two days for a service that was off, are
+        a bound that such a clock has not moved. After `may_verify`.
+        """
+        assert self._found is not None
+        seen, monotonic = self._found
+        return min(now, seen + self._read(now) - monotonic + MAX_OFF_S)
 
     def advance(self, tx: Transaction) -> None:
         """Move the mark on, if its time has come; after `may_verify` said yes."""

@@ -104,7 +104,10 @@ def create_app(
         housekeeping = asyncio.create_task(
             keep_house(
                 opened.service.upkeep.settle,
-                prune=lambda: opened.audit.prune(settings.audit_retention_days),
+                prune=lambda: opened.audit.prune(
+                    settings.audit_retention_days,
+                    credible=opened.service.timekeeper.latest_credible,
+                ),
             )
         )
         try:
