@@ -16,7 +16,7 @@ run: $(VENV)/.runs ## Start authority and service, move a seed, check a code; Ct
 	@$(BIN)/otpseal demo
 
 test: $(VENV)/.tests ## Unit, property, contract, HTTP and command-line tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: format lint types test readme ## Everything that must hold before a merge
 

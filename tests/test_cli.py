@@ -538,13 +538,14 @@ def test_a_port_that_is_none(seeded: Shell, port: str) -> None:
 
 
 def commands() -> dict[str, set[str]]:
-    """Return every command with its options, from the program itself."""
+    """Return every command with its options, but for those of workers alone."""
     found: dict[str, set[str]] = {}
 
     def walk(command: Any, name: str) -> None:  # noqa: ANN401 - click's own types
         found[name] = {
             option
             for parameter in command.params
+            if not getattr(parameter, "hidden", False)
             for option in getattr(parameter, "opts", [])
             if option.startswith("--")
         }

@@ -136,9 +136,11 @@ def test_the_race_finds_servers_that_read_and_then_write(
         arena_on(url, service_keys) as arena,
         racing() as racers,
     ):
-        found = []
-        for _ in rounds(5, full=50):
+        found = 0
+        for _ in range(50):
             asked = classic_request(fresh(arena, "default", clock()))
-            found.append(race(racers, [one, other], asked))
+            found = race(racers, [one, other], asked)[ACCEPTED]
+            if found > 1:
+                break
 
-    assert any(outcomes[ACCEPTED] > 1 for outcomes in found)
+    assert found > 1

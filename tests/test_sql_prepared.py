@@ -1,6 +1,5 @@
 """Statements of the hot path: lists in few lengths, and what is not written anew."""
 
-import secrets
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +101,7 @@ def test_a_budget_keeps_whose_it_is_now(store: Store, name: str) -> None:
 
 def test_the_drivers_error_says_no_values(tmp_path: Path) -> None:
     """It becomes the store's own error, behind which no row stands."""
-    store, name = make_sqlite(tmp_path), secrets.token_hex(8)
+    store = make_sqlite(tmp_path)
     with store.transaction() as tx:
         tx.connection.exec_driver_sql("DROP TABLE accounts")
 

@@ -113,7 +113,7 @@ def listening(settings: Settings) -> Iterator[int]:
     listener = bind("127.0.0.1", 0)
     ready = threading.Event()
     config = configure(tell_names, server_context(settings))
-    running = server_module._Server(config, ready.set)
+    running = server_module._Server(config, ready.set, lambda: None)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

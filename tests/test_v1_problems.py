@@ -68,8 +68,8 @@ def test_the_form(kind: type[OtpsealError]) -> None:
 
 @pytest.mark.parametrize("kind", list(tree()))
 def test_texts_of_errors_stay_inside(kind: type[OtpsealError]) -> None:
-    """Only those three tell theirs, which hold nothing of the store or the input."""
-    told = (errors.Forbidden, errors.ParametersRefused, errors.AccountIdRefused)
+    """Only these two tell theirs, which hold nothing of the store or the input."""
+    told = (errors.Forbidden, errors.ParametersRefused)
 
     body = problem_of(made(kind)).answer.tail
 

@@ -13,15 +13,18 @@ from otpseal.errors import (
     AccountMissing,
     AccountNotPending,
     AuthorityUnusable,
+    BackupRefused,
     CallerExhausted,
     CallerMissing,
     CallerRefused,
     ClockBehind,
     CodeLogUnwritable,
     ConfigurationError,
+    FileRefused,
     Forbidden,
     KeyRefused,
     KeyUnavailable,
+    MoveRefused,
     OtpsealError,
     Overloaded,
     ParametersRefused,
@@ -153,6 +156,9 @@ _PROBLEMS: Final[dict[type[OtpsealError], Problem]] = {
     ProofRefused: INTERNAL,
     RequestRefused: INTERNAL,
     AuthorityUnusable: INTERNAL,
+    FileRefused: INTERNAL,
+    MoveRefused: INTERNAL,
+    BackupRefused: INTERNAL,
 }
 
 #: Whose own text tells the caller what to do. It is static, or holds the caller's own
