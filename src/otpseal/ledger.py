@@ -5,6 +5,7 @@ and prunes.
 """
 
 import hmac
+import json
 import math
 import threading
 from collections.abc import Callable
@@ -100,6 +101,29 @@ class AuditRecord:
 
     row: EventRow
     genuine: bool
+
+    @property
+    def at(self) -> str:
+        """When, as RFC 3339 UTC to the millisecond."""
+        try:
+            at = datetime.fromtimestamp(self.row.at_ms / 1000, UTC)
+        except (OverflowError, ValueError, OSError):
+            # Altered: one row must not hide all the others.
+            return f"{self.row.at_ms} ms"
+        return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def described(self) -> dict[str, object]:
+        """Return it as programs are told of it."""
+        row = self.row
+        return {
+            "id": row.id,
+            "at": self.at,
+            "kind": row.kind,
+            "account": row.account,
+            # What was altered need not be JSON any more, and is shown as it stands.
+            "detail": json.loads(row.detail) if self.genuine else row.detail,
+            "genuine": self.genuine,
+        }
 
 
 def is_genuine(storage_key: StorageKey, row: EventRow) -> bool:

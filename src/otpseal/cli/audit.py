@@ -1,9 +1,7 @@
 """`otpseal audit`: list and prune the audit log of the service or the authority."""
 
-import json
 import sys
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +53,7 @@ def list_(
         records = opened.audit.newest(limit, kind=kind)
     if as_json:
         for record in records:
-            print_json(_as_dict(record))
+            print_json(record.described())
     else:
         _print_table(records)
 
@@ -80,26 +78,6 @@ def prune(
     typer.echo(f"{count} events older than {kept} days deleted")
 
 
-def _as_dict(record: AuditRecord) -> dict[str, object]:
-    row = record.row
-    return {
-        "id": row.id,
-        "at": _time(row.at_ms),
-        "kind": row.kind,
-        "account": row.account,
-        "detail": json.loads(row.detail) if record.genuine else row.detail,
-        "genuine": record.genuine,
-    }
-
-
-def _time(at_ms: int) -> str:
-    try:
-        at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    except (OverflowError, ValueError, OSError):
-        return f"{at_ms} ms"  # altered: one row must not hide all the others
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _printable(text: str) -> str:
     # An altered row may hold what a terminal obeys.
     return "".join(char if char.isprintable() else "?" for char in text)
@@ -120,6 +98,6 @@ def _print_table(records: list[AuditRecord]) -> None:
     for record in records:
         row = record.row
         detail = row.detail if record.genuine else f"ALTERED {row.detail}"
-        cells = (str(row.id), _time(row.at_ms), row.kind, row.account, detail)
+        cells = (str(row.id), record.at, row.kind, row.account, detail)
         table.add_row(*map(_printable, cells))
     console.print(table)

@@ -1,16 +1,13 @@
 """The v1 API's call about audit events."""
 
-import json
 import re
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from otpseal.events import MAX_EVENTS, EventPage, EventReader, Filter
 from otpseal.http.limits import WorkQueue
 from otpseal.http.v1 import Call, Routes
 from otpseal.http.v1_fields import Query, bad_cursor, closed_cursor
 from otpseal.http.wire import Answer, json_answer
-from otpseal.ledger import AuditRecord
 
 DEFAULT_PAGE: Final = 50
 
@@ -55,28 +52,7 @@ class EventCalls:
         following = None if page.before is None else closed_cursor(str(page.before))
         return json_answer(
             {
-                "events": [_shown(record) for record in page.records],
+                "events": [record.described() for record in page.records],
                 "next_cursor": following,
             }
         )
-
-
-def _shown(record: AuditRecord) -> dict[str, Any]:
-    row = record.row
-    return {
-        "id": row.id,
-        "at": _time(row.at_ms),
-        "kind": row.kind,
-        "account": row.account,
-        # What was altered need not be JSON any more, and is shown as it stands.
-        "detail": json.loads(row.detail) if record.genuine else row.detail,
-        "genuine": record.genuine,
-    }
-
-
-def _time(at_ms: int) -> str:
-    try:
-        at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    except (OverflowError, ValueError, OSError):
-        return f"{at_ms} ms"  # altered: one row must not hide all the others
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
