@@ -11,7 +11,8 @@ import logging
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
 
@@ -85,19 +86,61 @@ def create_app(
     metrics_token = settings.metrics_token()
     if metrics is None and metrics_token is not None:
         metrics = metrics_of(opened)
-    committer = Committer(opened.service, metrics)
-    decryptions = WorkQueue(observer=metrics)
-    # The store takes one at a time: a second thread is there for what ends in between.
-    work = WorkQueue(at_a_time=2, waiting=WAITING_CALLS)
-    checks = WorkQueue(at_a_time=1, waiting=0, deadline_s=HEALTH_DEADLINE_S)
+    queues = _Queues.of(opened, metrics)
     refused = _ignore if metrics is None else metrics.refused
     classic = ClassicApi(
         opened.service,
-        committer=committer,
-        decryptions=decryptions,
+        committer=queues.committer,
+        decryptions=queues.decryptions,
         gate=Gate(access, token),
         refused=refused,
     )
+    reason = _cached(_health_check(opened, settings), queues.checks)
+    pages = _create_pages(reason, _lifespan(opened, settings, queues), settings)
+    add_probes(pages, reason, readiness or Readiness())
+    # On a port of its own alone, unless whoever reaches this one has a token.
+    if metrics is not None and metrics_token is not None:
+        shown = MetricsPage(metrics.page, metrics_token)
+        pages.router.routes.append(Route(metrics_page.PATH, shown))
+    v1 = _create_v1(opened, queues, refused) if settings.v1 else None
+    app: App = Front(classic, v1, pages)
+    if access is Access.OPEN:
+        app = HostGuard(app, settings.allowed_hosts)
+    if settings.access_log is AccessLogging.ON:
+        own = (probes.LIVE, probes.READY, metrics_page.PATH)
+        app = AccessLog(app, {*classic.routes, *own})
+    return app
+
+
+@dataclass(frozen=True, slots=True)
+class _Queues:
+    """Where requests wait: for the store, for RSA, for a look at the health."""
+
+    committer: Committer
+    decryptions: WorkQueue
+    work: WorkQueue
+    checks: WorkQueue
+
+    @classmethod
+    def of(cls, opened: OpenedService, metrics: Metrics | None) -> "_Queues":
+        return cls(
+            Committer(opened.service, metrics),
+            WorkQueue(observer=metrics),
+            # The store takes one at a time: a second thread is there for what ends in
+            # between.
+            WorkQueue(at_a_time=2, waiting=WAITING_CALLS),
+            WorkQueue(at_a_time=1, waiting=0, deadline_s=HEALTH_DEADLINE_S),
+        )
+
+    def close(self) -> None:
+        for queue in (self.checks, self.work, self.decryptions, self.committer):
+            queue.close()
+
+
+def _lifespan(
+    opened: OpenedService, settings: Settings, queues: _Queues
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Return what runs beside the application, and ends with it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -116,30 +159,9 @@ def create_app(
             with suppress(asyncio.CancelledError):
                 await housekeeping
         finally:
-            checks.close()
-            work.close()
-            decryptions.close()
-            committer.close()
+            queues.close()
 
-    reason = _cached(_health_check(opened, settings), checks)
-    pages = _create_pages(reason, lifespan, settings)
-    add_probes(pages, reason, readiness or Readiness())
-    # On a port of its own alone, unless whoever reaches this one has a token.
-    if metrics is not None and metrics_token is not None:
-        shown = MetricsPage(metrics.page, metrics_token)
-        pages.router.routes.append(Route(metrics_page.PATH, shown))
-    v1 = None
-    if settings.v1:
-        v1 = _create_v1(
-            opened, committer, work=work, decryptions=decryptions, refused=refused
-        )
-    app: App = Front(classic, v1, pages)
-    if access is Access.OPEN:
-        app = HostGuard(app, settings.allowed_hosts)
-    if settings.access_log is AccessLogging.ON:
-        own = (probes.LIVE, probes.READY, metrics_page.PATH)
-        app = AccessLog(app, {*classic.routes, *own})
-    return app
+    return lifespan
 
 
 def metrics_of(opened: OpenedService) -> Metrics:
@@ -148,20 +170,15 @@ def metrics_of(opened: OpenedService) -> Metrics:
 
 
 def _create_v1(
-    opened: OpenedService,
-    committer: Committer,
-    *,
-    work: WorkQueue,
-    decryptions: WorkQueue,
-    refused: Callable[[str], None],
+    opened: OpenedService, queues: _Queues, refused: Callable[[str], None]
 ) -> V1Api:
-    service = opened.service
-    accounts = AccountCalls(service, work=work, decryptions=decryptions)
+    service, work = opened.service, queues.work
+    accounts = AccountCalls(service, work=work, decryptions=queues.decryptions)
     reader = EventReader(opened.store, opened.storage_key, service.clock)
     events = EventCalls(reader, work=work)
     return V1Api(
         service,
-        committer=committer,
+        committer=queues.committer,
         work=work,
         paths={**accounts.paths, **events.paths},
         one=accounts.one,
