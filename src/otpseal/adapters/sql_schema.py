@@ -155,3 +155,102 @@ issued_seeds = Table(
     Column("sealed_seed", LargeBinary, nullable=False),
     Column("issued_at", Double, nullable=False),
 )
+
+# What a service knows of authorities, and of the envelopes that they sealed.
+
+pinned_authorities = Table(
+    "pinned_authorities",
+    metadata,
+    Column("name", _id(64), primary_key=True),
+    Column("prefix", _id(), nullable=False),
+    # The canonical form of its keys, see `otpseal.trust`; `mac` is over the whole row.
+    Column("material", Text, nullable=False),
+    Column("added_at", Double, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+)
+
+accepted_envelopes = Table(
+    "accepted_envelopes",
+    metadata,
+    Column("authority", _id(64), primary_key=True),
+    Column("jti", _id(64), primary_key=True),
+    Column("expires_at", Double, nullable=False),
+)
+
+# Outlives the account: an envelope of before its deletion must not bring it back.
+envelope_sequences = Table(
+    "envelope_sequences",
+    metadata,
+    Column("account", _id(), primary_key=True),
+    Column("authority", _id(64), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("accepted_at", Double, nullable=False),
+)
+
+# Import keys of every age; the private halves of RSA keys lie elsewhere.
+import_keys = Table(
+    "import_keys",
+    metadata,
+    Column("kid", _id(43), primary_key=True),
+    Column("state", String(8), nullable=False),
+    # The public half as a JWK.
+    Column("public", Text, nullable=False),
+    Column("made_at", Double, nullable=False),
+    # When a retiring key stops to open; null for the others.
+    Column("until", Double, nullable=True),
+    Column("mac", LargeBinary, nullable=False),
+)
+
+# Private keys that rest in the store, under the storage key: for receipts, and for
+# the post-quantum suite.
+service_keys = Table(
+    "service_keys",
+    metadata,
+    Column("kid", _id(43), primary_key=True),
+    Column("use", String(8), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("public", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("until", Double, nullable=True),
+)
+
+# What an authority knows of its subscribers.
+
+subscribers = Table(
+    "subscribers",
+    metadata,
+    Column("id", _id(64), primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double, nullable=True),
+)
+
+enrolment_tickets = Table(
+    "enrolment_tickets",
+    metadata,
+    # SHA-256 of the ticket.
+    Column("digest", LargeBinary, primary_key=True),
+    Column("subscriber", _id(64), nullable=False),
+    Column("account", _id(), nullable=False),
+    Column("expires_at", Double, nullable=False),
+    # The key that took it, and what was answered; null while it is unused.
+    Column("kid", _id(43), nullable=True),
+    Column("answer", Text, nullable=True),
+)
+
+issued_envelopes = Table(
+    "issued_envelopes",
+    metadata,
+    Column("jti", _id(64), primary_key=True),
+    Column("subscriber", _id(64), nullable=False),
+    Column("account", _id(), nullable=False),
+    Column("kid", _id(43), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    # SHA-256 of the envelope's bytes, and the seed under the authority's storage key.
+    Column("digest", LargeBinary, nullable=False),
+    Column("sealed_seed", LargeBinary, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("issued_at", Double, nullable=False),
+    Column("receipt", Text, nullable=True),
+    Column("confirmed_at", Double, nullable=True),
+)
