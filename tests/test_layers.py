@@ -87,6 +87,11 @@ ALLOWED: dict[str, set[str]] = {
     "verification": {*RULES, "totp", "throttle", "audit", "account_state"},
     "envelope": {*RULES, "padding"},
     "proof": {*RULES, "padding", "keypolicy"},
+    "public_jwk": {*RULES, "keypolicy"},
+    "certificate_profile": {*RULES, "keypolicy", "public_jwk"},
+    "trust_material": {*RULES, "public_jwk", "certificate_profile"},
+    "trust": {*RULES, "account_id", "public_jwk", "certificate_profile"}
+    | {"trust_material"},
     "storage_key": {*RULES, "padding"},
     "backup_format": RULES,
     "backup_merge": {*RULES, "totp", "account_state"},
