@@ -27,7 +27,7 @@ from otpseal.formats.row import names_fault
 from otpseal.ledger import Ledger
 from otpseal.ports import AccountRow, Clock, Store, Transaction
 from otpseal.secret import Secret
-from otpseal.seed_keeping import NewSeed, SeedKeeper
+from otpseal.seed_keeping import NewSeed, SeedKeeper, reseeded
 from otpseal.storage_key import StorageKey
 
 #: Bytes of a seed that is made here, unless the caller wants more (RFC 4226 R6
@@ -302,7 +302,7 @@ class AccountBook:
             if taken:
                 ledger.count(Kind.SEED_REFUSED, account, now)
             else:
-                SeedKeeper(tx, self._storage_key).replace(row, given, now)
+                SeedKeeper(tx, self._storage_key).replace(row, reseeded(row, given), now)
                 source = "generated" if seed is None else "sealed"
                 detail = {"source": source, **_by(caller)}
                 ledger.record(Event(Kind.SEED_REPLACED, now, account, detail))

@@ -7,6 +7,10 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── KeyRefused               an RSA key that the policy does not accept
     ├── KeyUnavailable           a key file is missing, open to others or locked
     ├── UnsealFailed             a sealed seed did not open; never says why
+    ├── EnvelopeReplayed         an envelope that was accepted before
+    ├── EnvelopeStale            an envelope older than the account's last one
+    ├── EnvelopeExpired          an envelope that is not valid now
+    ├── EnvelopeMisdirected      an envelope for another service or account
     ├── SeedMissing              the account has no seed yet
     ├── SeedConflict             another seed is already stored
     ├── AccountIdRefused         an account id that the rule does not allow
@@ -77,6 +81,30 @@ class UnsealFailed(OtpsealError):
 
     def __init__(self) -> None:
         super().__init__("Decryption failed")
+
+
+class EnvelopeReplayed(OtpsealError):
+    """An authority's envelope that was accepted before."""
+
+    code = "envelope_replayed"
+
+
+class EnvelopeStale(OtpsealError):
+    """An authority's envelope, older than the last one accepted for the account."""
+
+    code = "envelope_stale"
+
+
+class EnvelopeExpired(OtpsealError):
+    """An authority's envelope that is no longer, or not yet, valid."""
+
+    code = "envelope_expired"
+
+
+class EnvelopeMisdirected(OtpsealError):
+    """An authority's envelope for another service, or beyond the authority's fence."""
+
+    code = "envelope_misdirected"
 
 
 class SeedMissing(OtpsealError):

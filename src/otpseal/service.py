@@ -32,7 +32,7 @@ from otpseal.errors import (
 from otpseal.ledger import Ledger, MemoryCounts
 from otpseal.ports import AccountRow, Clock, Keys, Store
 from otpseal.secret import Secret
-from otpseal.seed_keeping import NewSeed, SeedKeeper
+from otpseal.seed_keeping import NewSeed, SeedKeeper, reseeded
 from otpseal.storage_key import StorageKey
 from otpseal.timekeeper import Timekeeper
 from otpseal.upkeep import Upkeep
@@ -174,7 +174,7 @@ class Service:
                 if row is None:
                     keeper.add(NewSeed(account, seed), now)
                 else:
-                    keeper.replace(row, seed, now)
+                    keeper.replace(row, reseeded(row, seed), now)
                 kind = Kind.SEED_IMPORTED if row is None else Kind.SEED_REPLACED
                 ledger.record(Event(kind, now, account, {"source": source}))
         # Raised only here: an exception inside would undo the count.

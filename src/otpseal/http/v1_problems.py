@@ -20,6 +20,10 @@ from otpseal.errors import (
     ClockBehind,
     CodeLogUnwritable,
     ConfigurationError,
+    EnvelopeExpired,
+    EnvelopeMisdirected,
+    EnvelopeReplayed,
+    EnvelopeStale,
     FileRefused,
     Forbidden,
     KeyRefused,
@@ -131,6 +135,12 @@ _PROBLEMS: Final[dict[type[OtpsealError], Problem]] = {
     SeedConflict: _own(SeedConflict, 409, "An account has this seed already"),
     AccountNotPending: _own(AccountNotPending, 409, "The account is not pending"),
     UnsealFailed: _own(UnsealFailed, 422, "The sealed seed does not open"),
+    EnvelopeReplayed: _own(EnvelopeReplayed, 409, "The envelope came before"),
+    EnvelopeStale: _own(EnvelopeStale, 409, "A later envelope was accepted"),
+    EnvelopeExpired: _own(EnvelopeExpired, 422, "The envelope is not valid now"),
+    EnvelopeMisdirected: _own(
+        EnvelopeMisdirected, 422, "The envelope is for another service or account"
+    ),
     ParametersRefused: _own(ParametersRefused, 422, "A parameter is out of range"),
     AccountIdRefused: _own(AccountIdRefused, 422, "This cannot be an account's id"),
     Overloaded: _own(Overloaded, 429, "Too many requests", _retry_after(1)),
