@@ -69,6 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "secret": set(),
     "process": set(),
+    "suite": set(),
     "findings": set(),
     # row 1: rules
     "totp": RULES,
@@ -132,7 +133,7 @@ ALLOWED: dict[str, set[str]] = {
     # row 4, 5: assembly
     "committer": {*LEDGER, "ledger", *PARTS, *USE_CASES},
     "health": {*LEDGER, "ledger", *PARTS, *USE_CASES},
-    "config": RULES,
+    "config": {*RULES, "suite"},
     "wiring": {
         *LEDGER,
         *PARTS,
@@ -142,6 +143,7 @@ ALLOWED: dict[str, set[str]] = {
         "ledger",
         "committer",
         "config",
+        "suite",
     },
     "logs": {"redaction"},
     # what is looked at without being changed

@@ -27,7 +27,8 @@ class Kind(StrEnum):
     """A storage key was made for an empty store; `kid`."""
 
     SEED_IMPORTED = "seed.imported"
-    """The classic account got its first seed; `source`: sealed, plaintext-file."""
+    """The classic account got its first seed; `source`: sealed, plaintext-file;
+    `sender`: not authenticated."""
 
     SEED_REPLACED = "seed.replaced"
     """An administrator, or a `caller`, replaced the seed."""

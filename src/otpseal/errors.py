@@ -7,6 +7,7 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── KeyRefused               an RSA key that the policy does not accept
     ├── KeyUnavailable           a key file is missing, open to others or locked
     ├── UnsealFailed             a sealed seed did not open; never says why
+    ├── SuiteRefused             sealed seeds of this form are switched off
     ├── EnvelopeReplayed         an envelope that was accepted before
     ├── EnvelopeStale            an envelope older than the account's last one
     ├── EnvelopeExpired          an envelope that is not valid now
@@ -81,6 +82,12 @@ class UnsealFailed(OtpsealError):
 
     def __init__(self) -> None:
         super().__init__("Decryption failed")
+
+
+class SuiteRefused(OtpsealError):
+    """Sealed seeds of this form are switched off."""
+
+    code = "suite_refused"
 
 
 class EnvelopeReplayed(OtpsealError):

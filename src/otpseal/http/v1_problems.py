@@ -38,6 +38,7 @@ from otpseal.errors import (
     SeedMissing,
     SeedUnreadable,
     StoreUnavailable,
+    SuiteRefused,
     Unauthenticated,
     UnsealFailed,
 )
@@ -135,6 +136,7 @@ _PROBLEMS: Final[dict[type[OtpsealError], Problem]] = {
     SeedConflict: _own(SeedConflict, 409, "An account has this seed already"),
     AccountNotPending: _own(AccountNotPending, 409, "The account is not pending"),
     UnsealFailed: _own(UnsealFailed, 422, "The sealed seed does not open"),
+    SuiteRefused: _own(SuiteRefused, 403, "Sealed seeds of this form are off"),
     EnvelopeReplayed: _own(EnvelopeReplayed, 409, "The envelope came before"),
     EnvelopeStale: _own(EnvelopeStale, 409, "A later envelope was accepted"),
     EnvelopeExpired: _own(EnvelopeExpired, 422, "The envelope is not valid now"),
