@@ -86,6 +86,8 @@ ALLOWED: dict[str, set[str]] = {
     "verification": {*RULES, "totp", "throttle", "audit", "account_state"},
     "envelope": {*RULES, "padding"},
     "proof": {*RULES, "padding", "keypolicy"},
+    "seed_claims": {*RULES, "totp", "account_id"},
+    "signed_envelope": {*RULES, "keypolicy", "seed_claims", "suite"},
     "storage_key": {*RULES, "padding"},
     "backup_format": RULES,
     "backup_merge": {*RULES, "totp", "account_state"},

@@ -8,6 +8,8 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── KeyUnavailable           a key file is missing, open to others or locked
     ├── UnsealFailed             a sealed seed did not open; never says why
     ├── SuiteRefused             sealed seeds of this form are switched off
+    ├── EnvelopeRefused          an envelope by no pinned authority; never says why
+    ├── ClaimsRefused            an authority signed claims that are none
     ├── EnvelopeReplayed         an envelope that was accepted before
     ├── EnvelopeStale            an envelope older than the account's last one
     ├── EnvelopeExpired          an envelope that is not valid now
@@ -88,6 +90,24 @@ class SuiteRefused(OtpsealError):
     """Sealed seeds of this form are switched off."""
 
     code = "suite_refused"
+
+
+class EnvelopeRefused(OtpsealError):
+    """An envelope did not open, or not by a pinned authority.
+
+    One text for every cause, and no argument, as for `UnsealFailed`.
+    """
+
+    code = "envelope_refused"
+
+    def __init__(self) -> None:
+        super().__init__("The envelope is not by a pinned authority for this service")
+
+
+class ClaimsRefused(OtpsealError):
+    """A pinned authority signed claims that are missing or out of range."""
+
+    code = "claims_refused"
 
 
 class EnvelopeReplayed(OtpsealError):
