@@ -12,6 +12,7 @@ from otpseal.access import Caller
 from otpseal.account_state import State
 from otpseal.audit import Kind, Tally
 from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
+from otpseal.ports_trust import EnvelopeSequence, PinnedRow
 from otpseal.totp import OtpType
 
 
@@ -30,6 +31,9 @@ class Tables:
     callers: dict[str, Caller] = field(default_factory=dict)
     budgets: dict[tuple[str, bytes], BudgetRow] = field(default_factory=dict)
     recovery: set[tuple[str, bytes]] = field(default_factory=set)
+    pinned: dict[str, PinnedRow] = field(default_factory=dict)
+    envelopes: dict[tuple[str, str], float] = field(default_factory=dict)
+    sequences: dict[str, EnvelopeSequence] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         """Return a copy that can change without this one."""
@@ -44,6 +48,9 @@ class Tables:
             callers=dict(self.callers),
             budgets=dict(self.budgets),
             recovery=set(self.recovery),
+            pinned=dict(self.pinned),
+            envelopes=dict(self.envelopes),
+            sequences=dict(self.sequences),
         )
 
 
@@ -286,6 +293,33 @@ class MemoryTransaction:
 
     def put_issued(self, issued: IssuedSeed) -> None:
         self.tables.issued[issued.pair] = issued
+
+    def pinned_authorities(self) -> list[PinnedRow]:
+        return [self.tables.pinned[name] for name in sorted(self.tables.pinned)]
+
+    def pin_authority(self, row: PinnedRow) -> None:
+        self.tables.pinned[row.name] = row
+
+    def unpin_authority(self, name: str) -> bool:
+        return self.tables.pinned.pop(name, None) is not None
+
+    def remember_envelope(self, authority: str, jti: str, expires_at: float) -> bool:
+        if (authority, jti) in self.tables.envelopes:
+            return False
+        self.tables.envelopes[authority, jti] = expires_at
+        return True
+
+    def forget_envelopes(self, before: float) -> int:
+        known = self.tables.envelopes
+        kept = {key: until for key, until in known.items() if until >= before}
+        self.tables.envelopes = kept
+        return len(known) - len(kept)
+
+    def envelope_sequence(self, account: str) -> EnvelopeSequence | None:
+        return self.tables.sequences.get(account)
+
+    def put_envelope_sequence(self, sequence: EnvelopeSequence) -> None:
+        self.tables.sequences[sequence.account] = sequence
 
 
 class MemoryStore:

@@ -26,6 +26,7 @@ LEDGER = {
     "padding",
     "keypolicy",
     "storage_key",
+    "ports_trust",
     "ports",
 }
 FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
@@ -54,6 +55,7 @@ SQL = {
     "adapters.sql_accounts",
     "adapters.sql_callers",
     "adapters.sql_events",
+    "adapters.sql_trust",
     "adapters.sql_store",
 }
 FILES = {
@@ -106,6 +108,7 @@ ALLOWED: dict[str, set[str]] = {
         *(f"formats.{name}" for name in FORMATS),
     },
     # row 2: ports, and what every use case writes through them
+    "ports_trust": RULES,
     "ports": LEDGER - {"ports"},
     "ledger": LEDGER,
     # row 3: use cases and adapters
