@@ -12,6 +12,7 @@ from otpseal.access import Caller
 from otpseal.account_state import State
 from otpseal.audit import Kind, Tally
 from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
+from otpseal.ports_keys import ServiceKeyRow
 from otpseal.ports_trust import EnvelopeSequence, PinnedRow
 from otpseal.totp import OtpType
 
@@ -34,6 +35,7 @@ class Tables:
     pinned: dict[str, PinnedRow] = field(default_factory=dict)
     envelopes: dict[tuple[str, str], float] = field(default_factory=dict)
     sequences: dict[str, EnvelopeSequence] = field(default_factory=dict)
+    own_keys: dict[str, ServiceKeyRow] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         """Return a copy that can change without this one."""
@@ -51,6 +53,7 @@ class Tables:
             pinned=dict(self.pinned),
             envelopes=dict(self.envelopes),
             sequences=dict(self.sequences),
+            own_keys=dict(self.own_keys),
         )
 
 
@@ -293,6 +296,14 @@ class MemoryTransaction:
 
     def put_issued(self, issued: IssuedSeed) -> None:
         self.tables.issued[issued.pair] = issued
+
+    def service_keys(self, use: str) -> list[ServiceKeyRow]:
+        rows = [row for row in self.tables.own_keys.values() if row.use == use]
+        return sorted(rows, key=lambda row: (row.made_at, row.kid))
+
+    def add_service_key(self, row: ServiceKeyRow) -> None:
+        assert row.kid not in self.tables.own_keys
+        self.tables.own_keys[row.kid] = row
 
     def pinned_authorities(self) -> list[PinnedRow]:
         return [self.tables.pinned[name] for name in sorted(self.tables.pinned)]

@@ -47,6 +47,7 @@ VOCABULARY = [
     "envelope.refused",
     "envelope.replayed",
     "envelope.stale",
+    "key.made",
     "recovery.made",
     "recovery.used",
     "seed.file-removed",

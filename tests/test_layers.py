@@ -27,6 +27,7 @@ LEDGER = {
     "keypolicy",
     "storage_key",
     "ports_trust",
+    "ports_keys",
     "ports",
 }
 FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
@@ -56,6 +57,7 @@ SQL = {
     "adapters.sql_callers",
     "adapters.sql_events",
     "adapters.sql_trust",
+    "adapters.sql_keys",
     "adapters.sql_store",
 }
 FILES = {
@@ -109,6 +111,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     # row 2: ports, and what every use case writes through them
     "ports_trust": RULES,
+    "ports_keys": RULES,
     "ports": LEDGER - {"ports"},
     "ledger": LEDGER,
     # row 3: use cases and adapters

@@ -58,6 +58,9 @@ class Kind(StrEnum):
     ENVELOPE_STALE = "envelope.stale"
     """Envelopes older than one that was accepted for the account; `count`."""
 
+    KEY_MADE = "key.made"
+    """A key of the service's own was made; `use`, `kid`."""
+
     SEED_FILE_REMOVED = "seed.file-removed"
     """A plaintext seed.txt was overwritten and removed."""
 

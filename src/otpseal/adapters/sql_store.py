@@ -27,13 +27,16 @@ from otpseal.adapters.sql_engine import (
     translated,
 )
 from otpseal.adapters.sql_events import EventTables
+from otpseal.adapters.sql_keys import KeyTables
 from otpseal.adapters.sql_trust import TrustTables
 from otpseal.ports import IssuedSeed
 
 _ONLY = 1  # the primary key of the one storage key
 
 
-class SqlTransaction(AccountTables, CallerTables, EventTables, TrustTables):
+class SqlTransaction(
+    AccountTables, CallerTables, EventTables, TrustTables, KeyTables
+):
     """`otpseal.ports.Transaction` on one connection."""
 
     def __init__(
