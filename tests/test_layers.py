@@ -90,6 +90,8 @@ ALLOWED: dict[str, set[str]] = {
     "backup_merge": {*RULES, "totp", "account_state"},
     "travel": {*RULES, "totp", "padding", "account_id"},
     "account_id": RULES,
+    "receipt_form": {*RULES, "account_id"},
+    "receipt": {*RULES, "receipt_form"},
     "formats.row": {*RULES, "account_id"},
     "formats.content": {*RULES, "formats.row"},
     **{

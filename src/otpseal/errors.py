@@ -29,6 +29,7 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── Overloaded               a bounded queue is full
     ├── CodeLogUnwritable        the code log cannot be appended to
     ├── ProofRefused             a commit proof cannot be made or does not verify
+    ├── ReceiptRefused           a receipt does not confirm what was sent
     ├── RequestRefused           the authority does not answer this request
     │   ├── BindingConflict      the pair is bound to another key
     │   └── CapacityReached      the authority holds as many seeds as it may
@@ -251,6 +252,15 @@ class ProofRefused(OtpsealError):
     """A commit proof cannot be made from this input, or does not verify."""
 
     code = "proof_refused"
+
+
+class ReceiptRefused(OtpsealError):
+    """A receipt does not confirm an envelope; takes no argument, never says why."""
+
+    code = "receipt_refused"
+
+    def __init__(self) -> None:
+        super().__init__("The receipt does not confirm an envelope of this authority")
 
 
 class RequestRefused(OtpsealError):
