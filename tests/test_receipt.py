@@ -6,13 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,
-    Ed25519PublicKey,
-)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
-from jwcrypto import jwk
+from jwcrypto import jwk, jws  # type: ignore[import-untyped]
 from receipt_sample import (
     EVENT,
     KEY,
@@ -58,17 +55,17 @@ def test_the_vector_holds() -> None:
 
 
 def test_the_vector_holds_without_our_code() -> None:
-    """By hand, over RFC 8032, 7638 and 5869: the same signature, kid and MAC."""
+    """By jwcrypto the same signature and kid, and by hand (RFC 5869) the same MAC."""
     stored = json.loads(VECTOR.read_text())
     raw = bytes.fromhex(stored["public_key"])
-    signing_input, _, signature = stored["receipt"].rpartition(".")
+    key = jwk.JWK(kty="OKP", crv="Ed25519", x=base64url(raw))
     header, payload = parts(stored["receipt"])
 
-    key = Ed25519PublicKey.from_public_bytes(raw)
-    key.verify(unbase64(signature), signing_input.encode())
+    token = jws.JWS()
+    token.allowed_algs = ["Ed25519"]
+    token.deserialize(stored["receipt"], key)
 
-    thumbprint = jwk.JWK(kty="OKP", crv="Ed25519", x=base64url(raw)).thumbprint()
-    assert thumbprint == header["kid"] == payload["iss"]
+    assert key.thumbprint() == header["kid"] == payload["iss"]
     assert stored["mac"] == unbase64(payload["mac"]).hex() == _mac_by_hand(stored).hex()
     assert stored["event"] == payload["event"]
 
