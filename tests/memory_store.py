@@ -12,6 +12,7 @@ from otpseal.access import Caller
 from otpseal.account_state import State
 from otpseal.audit import Kind, Tally
 from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
+from otpseal.subscription import IssuedEnvelope, Subscriber, Ticket
 from otpseal.totp import OtpType
 
 
@@ -30,6 +31,9 @@ class Tables:
     callers: dict[str, Caller] = field(default_factory=dict)
     budgets: dict[tuple[str, bytes], BudgetRow] = field(default_factory=dict)
     recovery: set[tuple[str, bytes]] = field(default_factory=set)
+    subscribers: dict[str, Subscriber] = field(default_factory=dict)
+    tickets: dict[bytes, Ticket] = field(default_factory=dict)
+    envelopes: dict[str, IssuedEnvelope] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         """Return a copy that can change without this one."""
@@ -44,6 +48,9 @@ class Tables:
             callers=dict(self.callers),
             budgets=dict(self.budgets),
             recovery=set(self.recovery),
+            subscribers=dict(self.subscribers),
+            tickets=dict(self.tickets),
+            envelopes=dict(self.envelopes),
         )
 
 
@@ -286,6 +293,46 @@ class MemoryTransaction:
 
     def put_issued(self, issued: IssuedSeed) -> None:
         self.tables.issued[issued.pair] = issued
+
+    def subscriber(self, name: str) -> Subscriber | None:
+        return self.tables.subscribers.get(name)
+
+    def subscribers(self) -> list[Subscriber]:
+        return [row for _, row in sorted(self.tables.subscribers.items())]
+
+    def put_subscriber(self, subscriber: Subscriber) -> None:
+        self.tables.subscribers[subscriber.id] = subscriber
+
+    def ticket(self, digest: bytes) -> Ticket | None:
+        return self.tables.tickets.get(digest)
+
+    def put_ticket(self, ticket: Ticket) -> None:
+        self.tables.tickets[ticket.digest] = ticket
+
+    def prune_tickets(self, before: float) -> int:
+        tickets = self.tables.tickets
+        kept = {k: row for k, row in tickets.items() if row.expires_at >= before}
+        self.tables.tickets = kept
+        return len(tickets) - len(kept)
+
+    def last_sequence(self, account: str) -> int | None:
+        rows = self.tables.envelopes.values()
+        return max(
+            (row.sequence for row in rows if row.account == account), default=None
+        )
+
+    def put_issued_envelope(self, issued: IssuedEnvelope) -> None:
+        self.tables.envelopes[issued.jti] = issued
+
+    def issued_envelope(self, digest: bytes) -> IssuedEnvelope | None:
+        for row in self.tables.envelopes.values():
+            if row.digest == digest:
+                return row
+        return None
+
+    def issued_envelopes(self) -> list[IssuedEnvelope]:
+        rows = self.tables.envelopes.values()
+        return sorted(rows, key=lambda row: (row.issued_at, row.jti))
 
 
 class MemoryStore:

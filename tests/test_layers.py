@@ -17,6 +17,8 @@ LEDGER = {
     "wallclock",
     "attempt",
     "account_state",
+    "subscription",
+    "ports_enrolment",
     "totp",
     "throttle",
     "audit",
@@ -54,6 +56,7 @@ SQL = {
     "adapters.sql_accounts",
     "adapters.sql_callers",
     "adapters.sql_events",
+    "adapters.sql_enrolment",
     "adapters.sql_store",
 }
 FILES = {
@@ -90,6 +93,8 @@ ALLOWED: dict[str, set[str]] = {
     "backup_merge": {*RULES, "totp", "account_state"},
     "travel": {*RULES, "totp", "padding", "account_id"},
     "account_id": RULES,
+    "subscription": {*RULES, "totp"},
+    "ports_enrolment": {*RULES, "subscription"},
     "receipt_form": {*RULES, "account_id"},
     "receipt": {*RULES, "receipt_form"},
     "formats.row": {*RULES, "account_id"},

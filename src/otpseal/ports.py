@@ -15,6 +15,7 @@ from otpseal.access import Caller
 from otpseal.account_state import State
 from otpseal.audit import Kind, Tally
 from otpseal.errors import ParametersRefused, SeedUnreadable
+from otpseal.ports_enrolment import EnrolmentTransaction
 from otpseal.secret import Secret
 from otpseal.storage_key import StorageKey, WrappingKey
 from otpseal.totp import CLASSIC, RESYNC_STEPS, Parameters
@@ -123,7 +124,7 @@ class IssuedSeed:
     issued_at: float
 
 
-class Transaction(Protocol):
+class Transaction(EnrolmentTransaction, Protocol):
     """All that can be read and written while the store's write lock is held.
 
     Everything becomes durable together when the `Store.transaction` block ends, or
