@@ -115,11 +115,7 @@ def load(directory: Path, passphrase: bytes | None = None) -> SigningFiles:
     key = _load_key(directory / SIGNING_KEY_NAME, passphrase)
     if not isinstance(key, RSAPrivateKey | Ed25519PrivateKey):
         raise KeyRefused(f"{directory / SIGNING_KEY_NAME} is no RSA or Ed25519 key")
-    ca_path, ca_key = directory / CA_KEY_NAME, None
-    if os.path.lexists(ca_path):
-        ca_key = _load_key(ca_path, passphrase)
-        if isinstance(ca_key, Ed25519PrivateKey):
-            raise KeyRefused(f"{ca_path} is no RSA or P-256 key")
+    ca_key = _load_ca_key(directory / CA_KEY_NAME, passphrase)
     files = SigningFiles(
         key=key,
         certificate=_load_certificate(directory / SIGNING_CERTIFICATE_NAME),
@@ -176,6 +172,16 @@ def _load_key(path: Path, passphrase: bytes | None) -> SigningKey | CaKey:
     if isinstance(key, Ed25519PrivateKey):
         return key
     raise KeyRefused(f"{path} is no RSA, P-256 or Ed25519 key")
+
+
+def _load_ca_key(path: Path, passphrase: bytes | None) -> CaKey | None:
+    if not os.path.lexists(path):
+        return None
+    key = _load_key(path, passphrase)
+    if isinstance(key, Ed25519PrivateKey):
+        # `cryptography` verifies no chain under an Ed25519 CA.
+        raise KeyRefused(f"{path} is no RSA or P-256 key")
+    return key
 
 
 def _load_certificate(path: Path) -> x509.Certificate:
