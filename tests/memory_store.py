@@ -12,6 +12,7 @@ from otpseal.access import Caller
 from otpseal.account_state import State
 from otpseal.audit import Kind, Tally
 from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
+from otpseal.ports_trust import EnvelopeSequence, PinnedRow
 from otpseal.subscription import IssuedEnvelope, Subscriber, Ticket
 from otpseal.totp import OtpType
 
@@ -33,7 +34,10 @@ class Tables:
     recovery: set[tuple[str, bytes]] = field(default_factory=set)
     subscribers: dict[str, Subscriber] = field(default_factory=dict)
     tickets: dict[bytes, Ticket] = field(default_factory=dict)
-    envelopes: dict[str, IssuedEnvelope] = field(default_factory=dict)
+    sent: dict[str, IssuedEnvelope] = field(default_factory=dict)
+    pinned: dict[str, PinnedRow] = field(default_factory=dict)
+    envelopes: dict[tuple[str, str], float] = field(default_factory=dict)
+    sequences: dict[str, EnvelopeSequence] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         """Return a copy that can change without this one."""
@@ -50,7 +54,10 @@ class Tables:
             recovery=set(self.recovery),
             subscribers=dict(self.subscribers),
             tickets=dict(self.tickets),
+            sent=dict(self.sent),
+            pinned=dict(self.pinned),
             envelopes=dict(self.envelopes),
+            sequences=dict(self.sequences),
         )
 
 
@@ -316,23 +323,50 @@ class MemoryTransaction:
         return len(tickets) - len(kept)
 
     def last_sequence(self, account: str) -> int | None:
-        rows = self.tables.envelopes.values()
+        rows = self.tables.sent.values()
         return max(
             (row.sequence for row in rows if row.account == account), default=None
         )
 
     def put_issued_envelope(self, issued: IssuedEnvelope) -> None:
-        self.tables.envelopes[issued.jti] = issued
+        self.tables.sent[issued.jti] = issued
 
     def issued_envelope(self, digest: bytes) -> IssuedEnvelope | None:
-        for row in self.tables.envelopes.values():
+        for row in self.tables.sent.values():
             if row.digest == digest:
                 return row
         return None
 
     def issued_envelopes(self) -> list[IssuedEnvelope]:
-        rows = self.tables.envelopes.values()
+        rows = self.tables.sent.values()
         return sorted(rows, key=lambda row: (row.issued_at, row.jti))
+
+    def pinned_authorities(self) -> list[PinnedRow]:
+        return [self.tables.pinned[name] for name in sorted(self.tables.pinned)]
+
+    def pin_authority(self, row: PinnedRow) -> None:
+        self.tables.pinned[row.name] = row
+
+    def unpin_authority(self, name: str) -> bool:
+        return self.tables.pinned.pop(name, None) is not None
+
+    def remember_envelope(self, authority: str, jti: str, expires_at: float) -> bool:
+        if (authority, jti) in self.tables.envelopes:
+            return False
+        self.tables.envelopes[authority, jti] = expires_at
+        return True
+
+    def forget_envelopes(self, before: float) -> int:
+        known = self.tables.envelopes
+        kept = {key: until for key, until in known.items() if until >= before}
+        self.tables.envelopes = kept
+        return len(known) - len(kept)
+
+    def envelope_sequence(self, account: str) -> EnvelopeSequence | None:
+        return self.tables.sequences.get(account)
+
+    def put_envelope_sequence(self, sequence: EnvelopeSequence) -> None:
+        self.tables.sequences[sequence.account] = sequence
 
 
 class MemoryStore:

@@ -28,6 +28,7 @@ LEDGER = {
     "padding",
     "keypolicy",
     "storage_key",
+    "ports_trust",
     "ports",
 }
 FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
@@ -57,6 +58,7 @@ SQL = {
     "adapters.sql_callers",
     "adapters.sql_events",
     "adapters.sql_enrolment",
+    "adapters.sql_trust",
     "adapters.sql_store",
 }
 FILES = {
@@ -72,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "secret": set(),
     "process": set(),
+    "suite": set(),
     "findings": set(),
     # row 1: rules
     "totp": RULES,
@@ -88,6 +91,8 @@ ALLOWED: dict[str, set[str]] = {
     "verification": {*RULES, "totp", "throttle", "audit", "account_state"},
     "envelope": {*RULES, "padding"},
     "proof": {*RULES, "padding", "keypolicy"},
+    "seed_claims": {*RULES, "totp", "account_id"},
+    "signed_envelope": {*RULES, "keypolicy", "seed_claims", "suite"},
     "storage_key": {*RULES, "padding"},
     "backup_format": RULES,
     "backup_merge": {*RULES, "totp", "account_state"},
@@ -110,6 +115,7 @@ ALLOWED: dict[str, set[str]] = {
         *(f"formats.{name}" for name in FORMATS),
     },
     # row 2: ports, and what every use case writes through them
+    "ports_trust": RULES,
     "ports": LEDGER - {"ports"},
     "ledger": LEDGER,
     # row 3: use cases and adapters
@@ -142,7 +148,7 @@ ALLOWED: dict[str, set[str]] = {
     # row 4, 5: assembly
     "committer": {*LEDGER, "ledger", *PARTS, *USE_CASES},
     "health": {*LEDGER, "ledger", *PARTS, *USE_CASES},
-    "config": RULES,
+    "config": {*RULES, "suite"},
     "wiring": {
         *LEDGER,
         *PARTS,
@@ -152,6 +158,7 @@ ALLOWED: dict[str, set[str]] = {
         "ledger",
         "committer",
         "config",
+        "suite",
     },
     "logs": {"redaction"},
     # what is looked at without being changed

@@ -20,6 +20,7 @@ from stores import make_sqlite
 from test_store_contract import account, event
 
 from otpseal import throttle, totp
+from otpseal.access import Caller
 from otpseal.account_state import State
 from otpseal.adapters import sql_schema
 from otpseal.adapters.sql_engine import open_engine
@@ -474,3 +475,19 @@ def test_a_store_that_cannot_be_reached_can_be_again(tmp_path: Path) -> None:
 
     with make_sqlite(tmp_path).transaction() as tx:
         assert tx.accounts(["a"])["a"].state.last_step == 5
+
+
+def test_a_prefix_without_its_slash_opens_nothing(tmp_path: Path) -> None:
+    """A caller's row whose prefix lost its slash is damaged, not a wider fence."""
+    digest = b"d" * 32
+    store = make_sqlite(tmp_path)
+    shop = Caller("c", "c", digest, frozenset(), "shop/", 1.0)
+    with store.transaction() as tx:
+        tx.add_caller(shop)
+    with store.transaction() as tx:
+        assert {digest: shop} == tx.callers([digest])
+        tx.connection.exec_driver_sql("UPDATE callers SET prefix = 'shop'")
+
+    with pytest.raises(StoreUnavailable), store.transaction() as tx:
+        tx.callers([digest])
+    store.close()

@@ -51,15 +51,13 @@ class Identity:
 
     Attributes:
         name: its name, which services pin.
-        signer: the key that signs envelopes.
-        chain: certificates, DER, its own first, that go with each envelope; none
-            for services that pin the key itself.
+        signer: the key that signs envelopes, with its certificates for services
+            that pin the CA, without for those that pin the key.
         certify: makes certificates for services' keys; None to give none.
     """
 
     name: str
     signer: Signer = field(repr=False)
-    chain: tuple[bytes, ...] = ()
     certify: Certify | None = None
 
 
@@ -152,10 +150,7 @@ class EnrolmentDesk:
         claims = self._claims(tx, ticket, request.key, now)
         identity = self._identity
         text = signed_envelope.seal(
-            claims,
-            signer=identity.signer,
-            recipient=request.key,
-            chain=identity.chain,
+            claims, signer=identity.signer, recipient=request.key
         )
         certificate = None
         if identity.certify is not None:

@@ -27,12 +27,13 @@ from otpseal.errors import (
     SeedMissing,
     SeedUnreadable,
     StoreMismatch,
+    SuiteRefused,
     UnsealFailed,
 )
 from otpseal.ledger import Ledger, MemoryCounts
 from otpseal.ports import AccountRow, Clock, Keys, Store
 from otpseal.secret import Secret
-from otpseal.seed_keeping import NewSeed, SeedKeeper
+from otpseal.seed_keeping import NewSeed, SeedKeeper, reseeded
 from otpseal.storage_key import StorageKey
 from otpseal.timekeeper import Timekeeper
 from otpseal.upkeep import Upkeep
@@ -62,6 +63,7 @@ class Service:
         window: the largest window that any account gets, 0 or 1 steps.
         policy: the price of wrong codes.
         alarm_failures: see `otpseal.upkeep`.
+        accepts_classic: whether sealed seeds are taken whose sender is not known.
 
     Attributes:
         accounts: what applications and administrators do with accounts.
@@ -80,11 +82,13 @@ class Service:
         window: int = 1,
         policy: throttle.Policy = throttle.DEFAULT_POLICY,
         alarm_failures: int = 0,
+        accepts_classic: bool = True,
     ) -> None:
         self.store = store
         self.keys = keys
         self.clock = clock
         self.storage_key = storage_key
+        self._accepts_classic = accepts_classic
         self.timekeeper = Timekeeper(monotonic)
         self._repeats = MemoryCounts()
         self.accounts = AccountBook(store, storage_key, clock, policy=policy)
@@ -131,7 +135,18 @@ class Service:
         )
 
     def open_sealed(self, sealed: str, *, account: str = DEFAULT_ACCOUNT) -> Secret:
-        """Open a sealed seed; a failure is counted, and raised as `UnsealFailed`."""
+        """Open a sealed seed of the classic form.
+
+        A failure is counted, and raised as `UnsealFailed`.
+
+        Raises:
+            SuiteRefused: the classic form is switched off.
+        """
+        if not self._accepts_classic:
+            raise SuiteRefused(
+                "sealed seeds without a sender are switched off; OTPSEAL_ACCEPT_SUITES"
+                " would have to name classic"
+            )
         try:
             return envelope.open_sealed(sealed, self.keys.oaep_decrypt)
         except UnsealFailed:
@@ -174,9 +189,10 @@ class Service:
                 if row is None:
                     keeper.add(NewSeed(account, seed), now)
                 else:
-                    keeper.replace(row, seed, now)
+                    keeper.replace(row, reseeded(row, seed), now)
                 kind = Kind.SEED_IMPORTED if row is None else Kind.SEED_REPLACED
-                ledger.record(Event(kind, now, account, {"source": source}))
+                detail = {"source": source, "sender": "not authenticated"}
+                ledger.record(Event(kind, now, account, detail))
         # Raised only here: an exception inside would undo the count.
         if conflict:
             raise SeedConflict(

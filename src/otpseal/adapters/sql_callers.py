@@ -15,6 +15,7 @@ from sqlalchemy import update as sql_update
 
 from otpseal import throttle
 from otpseal.access import Caller, Scope
+from otpseal.account_id import is_prefix
 from otpseal.adapters import sql_schema as schema
 from otpseal.adapters.sql_prepared import Prepared, in_sizes, places, prepare
 from otpseal.adapters.sql_tables import REFUSING, Tables, damaged, upsert_statement
@@ -192,6 +193,9 @@ def _caller(row: Any) -> Caller:  # noqa: ANN401 - a row of no static type
     name, shown, digest, scopes, prefix, made_at, expires_at, revoked_at, strangers = (
         row
     )
+    # A prefix without its slash would open its neighbour's accounts as well.
+    if prefix and not is_prefix(prefix):
+        raise damaged("callers")
     try:
         return Caller(
             id=name,
