@@ -162,6 +162,30 @@ class Kind(StrEnum):
     REBOUND = "authority.rebound"
     """An administrator bound a pair to another public key; `pair`, `kid`."""
 
+    SUBSCRIBER_ADDED = "authority.subscriber-added"
+    """An administrator admitted a `subscriber`."""
+
+    SUBSCRIBER_REVOKED = "authority.subscriber-revoked"
+    """A `subscriber` was revoked, and with it all its tickets."""
+
+    TICKET_MADE = "authority.ticket-made"
+    """A ticket was made for a `subscriber` and the event's account."""
+
+    ENVELOPE_ISSUED = "authority.envelope-issued"
+    """A `subscriber` enrolled with its ticket; `kid`, `jti`, `seq`."""
+
+    ENVELOPE_REPEATED = "authority.envelope-repeated"
+    """The same ticket and key had the same answer again, `count` times."""
+
+    ENROLMENT_REFUSED = "authority.enrolment-refused"
+    """Enrolments refused since the last such event, `count` of them."""
+
+    RECEIPT_STORED = "authority.receipt-stored"
+    """A `subscriber` confirmed an envelope; `jti`, its audit `event`."""
+
+    RECEIPT_REFUSED = "authority.receipt-refused"
+    """Receipts refused since the last such event, `count` of them."""
+
 
 Detail = Mapping[str, int | str]
 

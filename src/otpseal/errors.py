@@ -36,6 +36,9 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── Overloaded               a bounded queue is full
     ├── CodeLogUnwritable        the code log cannot be appended to
     ├── ProofRefused             a commit proof cannot be made or does not verify
+    ├── ReceiptRefused           a receipt does not confirm what was sent
+    ├── EnrolmentRefused         the authority sends no envelope for this request
+    ├── SubscriberRefused        a subscriber or ticket cannot be made or revoked
     ├── RequestRefused           the authority does not answer this request
     │   ├── BindingConflict      the pair is bound to another key
     │   └── CapacityReached      the authority holds as many seeds as it may
@@ -306,6 +309,37 @@ class ProofRefused(OtpsealError):
     """A commit proof cannot be made from this input, or does not verify."""
 
     code = "proof_refused"
+
+
+class ReceiptRefused(OtpsealError):
+    """A receipt does not confirm an envelope; takes no argument, never says why."""
+
+    code = "receipt_refused"
+
+    def __init__(self) -> None:
+        super().__init__("The receipt does not confirm an envelope of this authority")
+
+
+class EnrolmentRefused(OtpsealError):
+    """A request for an envelope is refused; takes no argument, never says why.
+
+    Unknown, expired, revoked and taken tickets look alike, so that nobody learns of
+    tickets by asking.
+    """
+
+    code = "enrolment_refused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The authority does not answer this request: ask its operator for a new"
+            " ticket"
+        )
+
+
+class SubscriberRefused(OtpsealError):
+    """A subscriber or ticket cannot be made or revoked like this."""
+
+    code = "subscriber_refused"
 
 
 class RequestRefused(OtpsealError):
