@@ -12,7 +12,9 @@ from otpseal.access import Caller
 from otpseal.account_state import State
 from otpseal.audit import Kind, Tally
 from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
+from otpseal.ports_keys import ServiceKeyRow
 from otpseal.ports_trust import EnvelopeSequence, PinnedRow
+from otpseal.subscription import IssuedEnvelope, Subscriber, Ticket
 from otpseal.totp import OtpType
 
 
@@ -31,9 +33,13 @@ class Tables:
     callers: dict[str, Caller] = field(default_factory=dict)
     budgets: dict[tuple[str, bytes], BudgetRow] = field(default_factory=dict)
     recovery: set[tuple[str, bytes]] = field(default_factory=set)
+    subscribers: dict[str, Subscriber] = field(default_factory=dict)
+    tickets: dict[bytes, Ticket] = field(default_factory=dict)
+    sent: dict[str, IssuedEnvelope] = field(default_factory=dict)
     pinned: dict[str, PinnedRow] = field(default_factory=dict)
     envelopes: dict[tuple[str, str], float] = field(default_factory=dict)
     sequences: dict[str, EnvelopeSequence] = field(default_factory=dict)
+    own_keys: dict[str, ServiceKeyRow] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         """Return a copy that can change without this one."""
@@ -48,9 +54,13 @@ class Tables:
             callers=dict(self.callers),
             budgets=dict(self.budgets),
             recovery=set(self.recovery),
+            subscribers=dict(self.subscribers),
+            tickets=dict(self.tickets),
+            sent=dict(self.sent),
             pinned=dict(self.pinned),
             envelopes=dict(self.envelopes),
             sequences=dict(self.sequences),
+            own_keys=dict(self.own_keys),
         )
 
 
@@ -293,6 +303,54 @@ class MemoryTransaction:
 
     def put_issued(self, issued: IssuedSeed) -> None:
         self.tables.issued[issued.pair] = issued
+
+    def service_keys(self, use: str) -> list[ServiceKeyRow]:
+        rows = [row for row in self.tables.own_keys.values() if row.use == use]
+        return sorted(rows, key=lambda row: (row.made_at, row.kid))
+
+    def add_service_key(self, row: ServiceKeyRow) -> None:
+        assert row.kid not in self.tables.own_keys
+        self.tables.own_keys[row.kid] = row
+
+    def subscriber(self, name: str) -> Subscriber | None:
+        return self.tables.subscribers.get(name)
+
+    def subscribers(self) -> list[Subscriber]:
+        return [row for _, row in sorted(self.tables.subscribers.items())]
+
+    def put_subscriber(self, subscriber: Subscriber) -> None:
+        self.tables.subscribers[subscriber.id] = subscriber
+
+    def ticket(self, digest: bytes) -> Ticket | None:
+        return self.tables.tickets.get(digest)
+
+    def put_ticket(self, ticket: Ticket) -> None:
+        self.tables.tickets[ticket.digest] = ticket
+
+    def prune_tickets(self, before: float) -> int:
+        tickets = self.tables.tickets
+        kept = {k: row for k, row in tickets.items() if row.expires_at >= before}
+        self.tables.tickets = kept
+        return len(tickets) - len(kept)
+
+    def last_sequence(self, account: str) -> int | None:
+        rows = self.tables.sent.values()
+        return max(
+            (row.sequence for row in rows if row.account == account), default=None
+        )
+
+    def put_issued_envelope(self, issued: IssuedEnvelope) -> None:
+        self.tables.sent[issued.jti] = issued
+
+    def issued_envelope(self, digest: bytes) -> IssuedEnvelope | None:
+        for row in self.tables.sent.values():
+            if row.digest == digest:
+                return row
+        return None
+
+    def issued_envelopes(self) -> list[IssuedEnvelope]:
+        rows = self.tables.sent.values()
+        return sorted(rows, key=lambda row: (row.issued_at, row.jti))
 
     def pinned_authorities(self) -> list[PinnedRow]:
         return [self.tables.pinned[name] for name in sorted(self.tables.pinned)]

@@ -352,7 +352,7 @@ def test_the_audit_log_tells_the_story(shell: Shell) -> None:
     ]
     assert all(event["genuine"] for event in listed)
     assert [event["id"] for event in listed] == sorted(event["id"] for event in listed)
-    assert listed[1]["detail"] == {"source": "sealed"}
+    assert listed[1]["detail"] == {"source": "sealed", "sender": "not authenticated"}
     assert listed[3]["detail"] == {"count": 1}
     assert listed[4]["detail"] == {"failures": 1}
     assert {event["account"] for event in listed[1:]} == {"default"}

@@ -17,6 +17,8 @@ LEDGER = {
     "wallclock",
     "attempt",
     "account_state",
+    "subscription",
+    "ports_enrolment",
     "totp",
     "throttle",
     "audit",
@@ -27,6 +29,7 @@ LEDGER = {
     "keypolicy",
     "storage_key",
     "ports_trust",
+    "ports_keys",
     "ports",
 }
 FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
@@ -38,6 +41,9 @@ PARTS = [
     "decider",
     "callers",
     "accounts",
+    "envelope_opener",
+    "service_keys",
+    "envelopes",
     "upkeep",
 ]
 #: What administrators do beside it, each by itself.
@@ -55,7 +61,9 @@ SQL = {
     "adapters.sql_accounts",
     "adapters.sql_callers",
     "adapters.sql_events",
+    "adapters.sql_enrolment",
     "adapters.sql_trust",
+    "adapters.sql_keys",
     "adapters.sql_store",
 }
 FILES = {
@@ -71,6 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "secret": set(),
     "process": set(),
+    "suite": set(),
     "findings": set(),
     # row 1: rules
     "totp": RULES,
@@ -90,14 +99,21 @@ ALLOWED: dict[str, set[str]] = {
     "public_jwk": {*RULES, "keypolicy"},
     "certificate_profile": {*RULES, "keypolicy", "public_jwk"},
     "certificates": {*RULES, "keypolicy", "public_jwk", "certificate_profile"},
+    "enrolment_request": {*RULES, "keypolicy", "storage_key"},
     "trust_material": {*RULES, "public_jwk", "certificate_profile"},
     "trust": {*RULES, "account_id", "public_jwk", "certificate_profile"}
-    | {"trust_material"},
+    | {"trust_material", "seed_claims"},
+    "seed_claims": {*RULES, "totp", "account_id"},
+    "signed_envelope": {*RULES, "keypolicy", "seed_claims", "suite"},
     "storage_key": {*RULES, "padding"},
     "backup_format": RULES,
     "backup_merge": {*RULES, "totp", "account_state"},
     "travel": {*RULES, "totp", "padding", "account_id"},
     "account_id": RULES,
+    "subscription": {*RULES, "totp"},
+    "ports_enrolment": {*RULES, "subscription"},
+    "receipt_form": {*RULES, "account_id"},
+    "receipt": {*RULES, "receipt_form"},
     "formats.row": {*RULES, "account_id"},
     "formats.content": {*RULES, "formats.row"},
     **{
@@ -112,13 +128,17 @@ ALLOWED: dict[str, set[str]] = {
     },
     # row 2: ports, and what every use case writes through them
     "ports_trust": RULES,
+    "ports_keys": RULES,
     "ports": LEDGER - {"ports"},
     "ledger": LEDGER,
-    "trust_book": {*LEDGER, "ledger", "trust"},
+    "trust_book": {*LEDGER, "ledger", "trust", "seed_claims"},
     # row 3: use cases and adapters
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
     "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
+    "subscribers": {*LEDGER, "ledger", "receipt_form"},
+    "enrolment": {*LEDGER, "ledger", "receipt"}
+    | {"seed_claims", "signed_envelope", "enrolment_request"},
     "service": {*LEDGER, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
     "clock_admin": {*LEDGER, "ledger", "timekeeper"},
@@ -142,7 +162,7 @@ ALLOWED: dict[str, set[str]] = {
     # row 4, 5: assembly
     "committer": {*LEDGER, "ledger", *PARTS, *USE_CASES},
     "health": {*LEDGER, "ledger", *PARTS, *USE_CASES},
-    "config": RULES,
+    "config": {*RULES, "suite"},
     "wiring": {
         *LEDGER,
         *PARTS,
@@ -152,6 +172,7 @@ ALLOWED: dict[str, set[str]] = {
         "ledger",
         "committer",
         "config",
+        "suite",
     },
     "logs": {"redaction"},
     # what is looked at without being changed
@@ -181,6 +202,9 @@ INSIDE = {
     *PARTS,
     *ADMIN,
     *USE_CASES,
+    "subscribers",
+    "enrolment",
+    "receipt",
     "formats",
     "formats.row",
     "formats.content",

@@ -458,7 +458,9 @@ def default_of(value: object) -> str:
         return "unset"
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "empty" if value == () else str(value)
+    if isinstance(value, tuple):
+        return ",".join(value) or "empty"
+    return str(value)
 
 
 def leaves() -> Iterator[str]:

@@ -26,6 +26,7 @@ from otpseal.errors import (
     SeedUnreadable,
     StoreMismatch,
     StoreUnavailable,
+    SuiteRefused,
     UnsealFailed,
 )
 from otpseal.ledger import AuditLog
@@ -33,6 +34,7 @@ from otpseal.ports import Store
 from otpseal.secret import Secret
 from otpseal.service import Attempt, Imported, Service
 from otpseal.storage_key import StorageKey
+from otpseal.suite import Suite
 from otpseal.totp import Parameters
 from otpseal.verification import Decision, Outcome
 
@@ -93,7 +95,10 @@ def test_a_sealed_seed_is_opened_and_kept(service: Service) -> None:
 
     assert imported is Imported.NEW
     assert service.verify(right_code(service)).outcome is Outcome.ACCEPTED
-    assert events(service)[0] == ("seed.imported", {"source": "sealed"})
+    assert events(service)[0] == (
+        "seed.imported",
+        {"source": "sealed", "sender": "not authenticated"},
+    )
 
 
 def test_the_same_seed_again_changes_nothing(service: Service) -> None:
@@ -155,7 +160,10 @@ def test_an_administrator_can_replace_a_seed(service: Service) -> None:
     assert imported is Imported.REPLACED
     assert service.verify(right_code(service, A)).outcome is Outcome.WRONG
     assert service.verify(right_code(service, B)).outcome is Outcome.ACCEPTED
-    assert ("seed.replaced", {"source": "sealed"}) in events(service)
+    assert (
+        "seed.replaced",
+        {"source": "sealed", "sender": "not authenticated"},
+    ) in events(service)
 
 
 def test_a_replacement_frees_nobody(service: Service) -> None:
@@ -835,3 +843,16 @@ def test_a_key_that_was_taken_away_makes_no_store(
 
     with open_service(settings) as opened:
         assert kid == opened.keys.kid
+
+
+def test_seeds_without_a_sender_can_be_switched_off(
+    settings: Settings, service_keys: RsaKeys
+) -> None:
+    """OTPSEAL_ACCEPT_SUITES without `classic`: a sealed seed is refused unopened."""
+    off = settings.model_copy(update={"accept_suites": (Suite.V1, Suite.PQ)})
+    sealed = envelope.seal(Secret(b"s" * 32), service_keys.public_key)
+
+    with open_service(off) as opened:
+        with pytest.raises(SuiteRefused, match="OTPSEAL_ACCEPT_SUITES"):
+            opened.service.import_sealed(sealed)
+        assert opened.service.account() is None

@@ -27,7 +27,7 @@ from otpseal.formats.row import names_fault
 from otpseal.ledger import Ledger
 from otpseal.ports import AccountRow, Clock, Store, Transaction
 from otpseal.secret import Secret
-from otpseal.seed_keeping import NewSeed, SeedKeeper
+from otpseal.seed_keeping import NewSeed, SeedKeeper, reseeded
 from otpseal.storage_key import StorageKey
 
 #: Bytes of a seed that is made here, unless the caller wants more (RFC 4226 R6
@@ -146,7 +146,7 @@ class AccountBook:
             else:
                 row = SeedKeeper(tx, self._storage_key).add(made, now)
                 kind = made.parameters.type.value
-                detail = {"type": kind, "source": source, **_by(caller)}
+                detail = {"type": kind, **_origin(source), **_by(caller)}
                 ledger.record(Event(Kind.ACCOUNT_CREATED, now, made.account, detail))
         # Raised only here: an exception inside would undo the count.
         if row is None:
@@ -302,9 +302,11 @@ class AccountBook:
             if taken:
                 ledger.count(Kind.SEED_REFUSED, account, now)
             else:
-                SeedKeeper(tx, self._storage_key).replace(row, given, now)
+                SeedKeeper(tx, self._storage_key).replace(
+                    row, reseeded(row, given), now
+                )
                 source = "generated" if seed is None else "sealed"
-                detail = {"source": source, **_by(caller)}
+                detail = {**_origin(source), **_by(caller)}
                 ledger.record(Event(Kind.SEED_REPLACED, now, account, detail))
         if taken:
             raise SeedConflict("An account has this seed already")
@@ -377,6 +379,16 @@ def _existing(tx: Transaction, caller: Caller | None, account: str) -> AccountRo
     if row is None:
         raise AccountMissing("There is no such account")
     return row
+
+
+def _origin(source: str) -> Detail:
+    """Return where a seed came from, as events tell it.
+
+    The classic form of a sealed seed does not say who sealed it.
+    """
+    if source == "sealed":
+        return {"source": source, "sender": "not authenticated"}
+    return {"source": source}
 
 
 def _by(caller: Caller | None) -> Detail:

@@ -27,7 +27,8 @@ class Kind(StrEnum):
     """A storage key was made for an empty store; `kid`."""
 
     SEED_IMPORTED = "seed.imported"
-    """The classic account got its first seed; `source`: sealed, plaintext-file."""
+    """The classic account got its first seed; `source`: sealed, plaintext-file;
+    `sender`: not authenticated."""
 
     SEED_REPLACED = "seed.replaced"
     """An administrator, or a `caller`, replaced the seed."""
@@ -37,6 +38,28 @@ class Kind(StrEnum):
 
     SEED_REFUSED = "seed.refused"
     """Imports refused since the last such event, `count` of them."""
+
+    ENVELOPE_ACCEPTED = "envelope.accepted"
+    """A pinned `authority`'s envelope brought a seed; `suite`, `kid`, `seq`, `jti`,
+    `new` (0 if it replaced a seed of the same authority)."""
+
+    ENVELOPE_REFUSED = "envelope.refused"
+    """Envelopes that did not open, or not by a pinned authority; `count`."""
+
+    ENVELOPE_MISDIRECTED = "envelope.misdirected"
+    """Envelopes of an authority for another service, or beyond its fence; `count`."""
+
+    ENVELOPE_EXPIRED = "envelope.expired"
+    """Envelopes of an authority that are no longer, or not yet, valid; `count`."""
+
+    ENVELOPE_REPLAYED = "envelope.replayed"
+    """Envelopes that were accepted before; `count`."""
+
+    ENVELOPE_STALE = "envelope.stale"
+    """Envelopes older than one that was accepted for the account; `count`."""
+
+    KEY_MADE = "key.made"
+    """A key of the service's own was made; `use`, `kid`."""
 
     SEED_FILE_REMOVED = "seed.file-removed"
     """A plaintext seed.txt was overwritten and removed."""
@@ -145,6 +168,30 @@ class Kind(StrEnum):
 
     REBOUND = "authority.rebound"
     """An administrator bound a pair to another public key; `pair`, `kid`."""
+
+    SUBSCRIBER_ADDED = "authority.subscriber-added"
+    """An administrator admitted a `subscriber`."""
+
+    SUBSCRIBER_REVOKED = "authority.subscriber-revoked"
+    """A `subscriber` was revoked, and with it all its tickets."""
+
+    TICKET_MADE = "authority.ticket-made"
+    """A ticket was made for a `subscriber` and the event's account."""
+
+    ENVELOPE_ISSUED = "authority.envelope-issued"
+    """A `subscriber` enrolled with its ticket; `kid`, `jti`, `seq`."""
+
+    ENVELOPE_REPEATED = "authority.envelope-repeated"
+    """The same ticket and key had the same answer again, `count` times."""
+
+    ENROLMENT_REFUSED = "authority.enrolment-refused"
+    """Enrolments refused since the last such event, `count` of them."""
+
+    RECEIPT_STORED = "authority.receipt-stored"
+    """A `subscriber` confirmed an envelope; `jti`, its audit `event`."""
+
+    RECEIPT_REFUSED = "authority.receipt-refused"
+    """Receipts refused since the last such event, `count` of them."""
 
 
 Detail = Mapping[str, int | str]

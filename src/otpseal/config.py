@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from otpseal.errors import ConfigurationError
 from otpseal.secret import Secret
+from otpseal.suite import Suite
 
 MIN_TOKEN_CHARS = 32
 _MAX_SECRET_FILE_BYTES = 4096
@@ -140,6 +141,11 @@ class Settings(BaseSettings):
         True,  # noqa: FBT003
         description="on or off: the interactive page /docs and /openapi.json.",
     )
+    accept_suites: Annotated[tuple[Suite, ...], NoDecode] = Field(
+        tuple(Suite),
+        description="Forms of sealed seeds that are taken: classic (its sender is not"
+        " known), v1, pq; separated by commas.",
+    )
     audit_retention_days: int = Field(
         365,
         ge=1,
@@ -178,6 +184,16 @@ class Settings(BaseSettings):
         if any(not _HOST_NAME.fullmatch(name) for name in names):
             raise ValueError("host names only, without scheme, port or path")
         return names
+
+    @field_validator("accept_suites", mode="before")
+    @classmethod
+    def _suites(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        names = {part.strip() for part in value.split(",") if part.strip()}
+        if not names or names - set(Suite):
+            raise ValueError("a list of " + ", ".join(Suite) + ", at least one")
+        return tuple(suite for suite in Suite if suite in names)
 
     @property
     def resolved_database_url(self) -> str:

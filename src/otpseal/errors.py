@@ -7,6 +7,13 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── KeyRefused               an RSA key that the policy does not accept
     ├── KeyUnavailable           a key file is missing, open to others or locked
     ├── UnsealFailed             a sealed seed did not open; never says why
+    ├── SuiteRefused             sealed seeds of this form are switched off
+    ├── EnvelopeRefused          an envelope by no pinned authority; never says why
+    ├── ClaimsRefused            an authority signed claims that are none
+    ├── EnvelopeReplayed         an envelope that was accepted before
+    ├── EnvelopeStale            an envelope older than the account's last one
+    ├── EnvelopeExpired          an envelope that is not valid now
+    ├── EnvelopeMisdirected      an envelope for another service or account
     ├── SeedMissing              the account has no seed yet
     ├── SeedConflict             another seed is already stored
     ├── AccountIdRefused         an account id that the rule does not allow
@@ -32,6 +39,9 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── Overloaded               a bounded queue is full
     ├── CodeLogUnwritable        the code log cannot be appended to
     ├── ProofRefused             a commit proof cannot be made or does not verify
+    ├── ReceiptRefused           a receipt does not confirm what was sent
+    ├── EnrolmentRefused         the authority sends no envelope for this request
+    ├── SubscriberRefused        a subscriber or ticket cannot be made or revoked
     ├── RequestRefused           the authority does not answer this request
     │   ├── BindingConflict      the pair is bound to another key
     │   └── CapacityReached      the authority holds as many seeds as it may
@@ -80,6 +90,54 @@ class UnsealFailed(OtpsealError):
 
     def __init__(self) -> None:
         super().__init__("Decryption failed")
+
+
+class SuiteRefused(OtpsealError):
+    """Sealed seeds of this form are switched off."""
+
+    code = "suite_refused"
+
+
+class EnvelopeRefused(OtpsealError):
+    """An envelope did not open, or not by a pinned authority.
+
+    One text for every cause, and no argument, as for `UnsealFailed`.
+    """
+
+    code = "envelope_refused"
+
+    def __init__(self) -> None:
+        super().__init__("The envelope is not by a pinned authority for this service")
+
+
+class ClaimsRefused(OtpsealError):
+    """A pinned authority signed claims that are missing or out of range."""
+
+    code = "claims_refused"
+
+
+class EnvelopeReplayed(OtpsealError):
+    """An authority's envelope that was accepted before."""
+
+    code = "envelope_replayed"
+
+
+class EnvelopeStale(OtpsealError):
+    """An authority's envelope, older than the last one accepted for the account."""
+
+    code = "envelope_stale"
+
+
+class EnvelopeExpired(OtpsealError):
+    """An authority's envelope that is no longer, or not yet, valid."""
+
+    code = "envelope_expired"
+
+
+class EnvelopeMisdirected(OtpsealError):
+    """An authority's envelope for another service, or beyond the authority's fence."""
+
+    code = "envelope_misdirected"
 
 
 class SeedMissing(OtpsealError):
@@ -282,6 +340,37 @@ class ProofRefused(OtpsealError):
     """A commit proof cannot be made from this input, or does not verify."""
 
     code = "proof_refused"
+
+
+class ReceiptRefused(OtpsealError):
+    """A receipt does not confirm an envelope; takes no argument, never says why."""
+
+    code = "receipt_refused"
+
+    def __init__(self) -> None:
+        super().__init__("The receipt does not confirm an envelope of this authority")
+
+
+class EnrolmentRefused(OtpsealError):
+    """A request for an envelope is refused; takes no argument, never says why.
+
+    Unknown, expired, revoked and taken tickets look alike, so that nobody learns of
+    tickets by asking.
+    """
+
+    code = "enrolment_refused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The authority does not answer this request: ask its operator for a new"
+            " ticket"
+        )
+
+
+class SubscriberRefused(OtpsealError):
+    """A subscriber or ticket cannot be made or revoked like this."""
+
+    code = "subscriber_refused"
 
 
 class RequestRefused(OtpsealError):

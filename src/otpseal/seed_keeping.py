@@ -46,6 +46,11 @@ class NewSeed:
         totp.check_counter(self.counter)
 
 
+def reseeded(old: AccountRow, seed: Secret) -> NewSeed:
+    """Return another seed for an account, all else as it is."""
+    return NewSeed(old.id, seed, old.parameters, old.issuer, old.label)
+
+
 def sealed_row(new: NewSeed, storage_key: StorageKey, now: float) -> AccountRow:
     """Return the row of a new account, that nothing was spent of."""
     parameters = new.parameters
@@ -81,17 +86,17 @@ class SeedKeeper:
         self._tx.add_accounts([row])
         return row
 
-    def replace(self, old: AccountRow, seed: Secret, now: float) -> None:
-        """Put another seed in the place of an account's; its throttle stays.
+    def replace(self, old: AccountRow, new: NewSeed, now: float) -> AccountRow:
+        """Put another seed in the place of an account's; throttle and status stay.
 
         The old seed's spent steps are remembered for a day.
         """
         self.bury(old, now)
-        row = self.seal(
-            NewSeed(old.id, seed, old.parameters, old.issuer, old.label), now
-        )
+        row = self.seal(new, now)
         state = replace(old.state, last_step=row.state.last_step, drift=0)
-        self._tx.put_account(self._with_spent(replace(row, state=state)))
+        row = self._with_spent(replace(row, state=state))
+        self._tx.put_account(row)
+        return row
 
     def bury(self, old: AccountRow, now: float) -> None:
         """Remember for a day what was spent of a seed that goes."""

@@ -10,7 +10,7 @@ administrator's and an application's dealings with accounts, `otpseal.callers` w
 call the v1 API, `otpseal.upkeep` what happens every minute.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum, auto
 
 from otpseal import envelope, throttle, totp
@@ -19,6 +19,8 @@ from otpseal.attempt import DEFAULT_ACCOUNT, Attempt, is_text
 from otpseal.audit import Event, Kind
 from otpseal.callers import CallerBook
 from otpseal.decider import Decider
+from otpseal.envelope_opener import EnvelopeOpener
+from otpseal.envelopes import EnvelopeImporter
 from otpseal.errors import (
     ClockBehind,
     OtpsealError,
@@ -27,13 +29,17 @@ from otpseal.errors import (
     SeedMissing,
     SeedUnreadable,
     StoreMismatch,
+    SuiteRefused,
     UnsealFailed,
 )
 from otpseal.ledger import Ledger, MemoryCounts
 from otpseal.ports import AccountRow, Clock, Keys, Store
 from otpseal.secret import Secret
-from otpseal.seed_keeping import NewSeed, SeedKeeper
+from otpseal.seed_keeping import NewSeed, SeedKeeper, reseeded
+from otpseal.service_keys import ServiceKeys
+from otpseal.signed_envelope import Unwrap
 from otpseal.storage_key import StorageKey
+from otpseal.suite import Suite
 from otpseal.timekeeper import Timekeeper
 from otpseal.upkeep import Upkeep
 from otpseal.verification import Decision
@@ -62,10 +68,13 @@ class Service:
         window: the largest window that any account gets, 0 or 1 steps.
         policy: the price of wrong codes.
         alarm_failures: see `otpseal.upkeep`.
+        suites: the forms of sealed seeds that are taken.
 
     Attributes:
         accounts: what applications and administrators do with accounts.
         callers: who may call the v1 API.
+        envelopes: brings seeds whose sender is known.
+        own_keys: what receipts are signed with.
         upkeep: what is due every minute.
     """
 
@@ -80,15 +89,26 @@ class Service:
         window: int = 1,
         policy: throttle.Policy = throttle.DEFAULT_POLICY,
         alarm_failures: int = 0,
+        suites: Collection[Suite] = tuple(Suite),
     ) -> None:
         self.store = store
         self.keys = keys
         self.clock = clock
         self.storage_key = storage_key
+        self._suites = frozenset(suites)
         self.timekeeper = Timekeeper(monotonic)
         self._repeats = MemoryCounts()
         self.accounts = AccountBook(store, storage_key, clock, policy=policy)
         self.callers = CallerBook(store, storage_key, clock)
+        self.own_keys = ServiceKeys(store, storage_key, clock)
+        opener = EnvelopeOpener(self._unwrap, self._suites)
+        self.envelopes = EnvelopeImporter(
+            store,
+            storage_key,
+            clock,
+            opener=opener.open,
+            receipt_key=self.own_keys.receipt_key,
+        )
         self.upkeep = Upkeep(
             store,
             storage_key,
@@ -101,6 +121,9 @@ class Service:
         self._decider = Decider(
             storage_key, self.timekeeper, window=window, policy=policy
         )
+
+    def _unwrap(self, kid: str) -> Unwrap | None:
+        return self.keys.oaep_decrypt if kid == self.keys.kid else None
 
     # A seed arrives.
 
@@ -131,7 +154,18 @@ class Service:
         )
 
     def open_sealed(self, sealed: str, *, account: str = DEFAULT_ACCOUNT) -> Secret:
-        """Open a sealed seed; a failure is counted, and raised as `UnsealFailed`."""
+        """Open a sealed seed of the classic form.
+
+        A failure is counted, and raised as `UnsealFailed`.
+
+        Raises:
+            SuiteRefused: the classic form is switched off.
+        """
+        if Suite.CLASSIC not in self._suites:
+            raise SuiteRefused(
+                "sealed seeds without a sender are switched off; OTPSEAL_ACCEPT_SUITES"
+                " would have to name classic"
+            )
         try:
             return envelope.open_sealed(sealed, self.keys.oaep_decrypt)
         except UnsealFailed:
@@ -174,9 +208,10 @@ class Service:
                 if row is None:
                     keeper.add(NewSeed(account, seed), now)
                 else:
-                    keeper.replace(row, seed, now)
+                    keeper.replace(row, reseeded(row, seed), now)
                 kind = Kind.SEED_IMPORTED if row is None else Kind.SEED_REPLACED
-                ledger.record(Event(kind, now, account, {"source": source}))
+                detail = {"source": source, "sender": "not authenticated"}
+                ledger.record(Event(kind, now, account, detail))
         # Raised only here: an exception inside would undo the count.
         if conflict:
             raise SeedConflict(

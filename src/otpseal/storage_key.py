@@ -15,6 +15,8 @@ Bytes (integers big endian, `lp16(x)` = two bytes of length, then x)::
     seed at rest = version (1 or 2) || nonce (12) || AES-256-GCM(subkey, seed, aad)
     aad (1)      = "otpseal seed v1" || lp16(place)
     aad (2)      = "otpseal seed v2" || lp16(account id) || lp16(parameters)
+    own key      = version (1) || nonce (12) || AES-256-GCM(subkey, key, aad)
+    aad          = "otpseal service key v1" || lp16(purpose) || lp16(kid)
 
 Version 1 binds a seed to its place alone; version 2 also to the parameters that make
 codes of it, or whoever can write the database could make another, weaker factor of
@@ -47,6 +49,7 @@ _SEED_VERSION_BOUND: Final = b"\x02"
 _NONCE_BYTES: Final = 12
 _SEED_AAD: Final = b"otpseal seed v1"
 _SEED_AAD_BOUND: Final = b"otpseal seed v2"
+_SECRET_AAD: Final = b"otpseal service key v1"
 _DUMMY_SEED_BYTES: Final = 20
 
 Random = Callable[[int], bytes]
@@ -89,6 +92,7 @@ class StorageKey:
         self._recovery = self._subkey(b"otpseal recovery code v1")
         self._backups = self._subkey(b"otpseal backup v1")
         self._pins = self._subkey(b"otpseal pinned authority v1")
+        self._secrets = AESGCM(self._subkey(b"otpseal service keys v1"))
 
     def _subkey(self, info: bytes) -> bytes:
         # RFC 5869; no salt: the input is uniformly random already (section 3.1).
@@ -179,6 +183,41 @@ class StorageKey:
         except (InvalidTag, ValueError):
             raise SeedUnreadable(place) from None
 
+    def seal_secret(
+        self,
+        secret: Secret,
+        purpose: str,
+        name: str,
+        *,
+        random: Random = secrets.token_bytes,
+    ) -> bytes:
+        """Encrypt a private key of the service's own to rest; 29 bytes longer.
+
+        Args:
+            secret: what is sealed.
+            purpose: what it is for; it opens for nothing else.
+            name: which of them, its kid.
+            random: gives the nonce.
+        """
+        nonce = random(_NONCE_BYTES)
+        aad = _secret_aad(purpose, name)
+        return _VERSION + nonce + self._secrets.encrypt(nonce, secret.reveal(), aad)
+
+    def open_secret(self, sealed: bytes, purpose: str, name: str) -> Secret:
+        """Decrypt what `seal_secret` made for the same purpose and name.
+
+        Raises:
+            SeedUnreadable: damaged, moved, or by another key.
+        """
+        nonce, ciphertext = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+        try:
+            if sealed[:1] != _VERSION:
+                raise InvalidTag
+            aad = _secret_aad(purpose, name)
+            return Secret(self._secrets.decrypt(nonce, ciphertext, aad))
+        except (InvalidTag, ValueError):
+            raise SeedUnreadable(name) from None
+
     def fingerprint(self, seed: Secret) -> bytes:
         """Return 32 bytes that tell seeds apart and say nothing about them.
 
@@ -230,6 +269,11 @@ def _aad(place: str, parameters: bytes | None) -> bytes:
     if parameters is None:
         return _SEED_AAD + _lp16(place.encode("utf-8"))
     return _SEED_AAD_BOUND + _lp16(place.encode("utf-8")) + _lp16(parameters)
+
+
+def _secret_aad(purpose: str, name: str) -> bytes:
+    parts = _SECRET_AAD, _lp16(purpose.encode("utf-8")), _lp16(name.encode("utf-8"))
+    return b"".join(parts)
 
 
 def _signed_bytes(kid: bytes, wrapped: bytes) -> bytes:

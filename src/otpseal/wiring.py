@@ -127,6 +127,7 @@ def open_service(
             window=settings.window_steps,
             policy=policy,
             alarm_failures=settings.alarm_failures,
+            suites=settings.accept_suites,
         )
         _adopt_seed_file(settings.data_dir / "seed.txt", service)
         code_log = job = None

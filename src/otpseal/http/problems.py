@@ -13,6 +13,7 @@ from otpseal.errors import (
     SeedMissing,
     SeedUnreadable,
     StoreUnavailable,
+    SuiteRefused,
     UnsealFailed,
 )
 from otpseal.http.wire import Refusal
@@ -26,6 +27,7 @@ _ANSWERS: Final[dict[type[OtpsealError], Refusal]] = {
     SeedMissing: Refusal(500, "Seed not decrypted yet"),
     SeedUnreadable: Refusal(500, "Stored seed cannot be read"),
     SeedConflict: Refusal(409, "A different seed is already stored"),
+    SuiteRefused: Refusal(403, "Sealed seeds without a sender are switched off"),
     Overloaded: Refusal(429, "Too many requests", _RETRY_SOON),
     StoreUnavailable: Refusal(503, "Store unavailable", _RETRY_SOON),
     # The contract has one text for "nothing was decided, come back".

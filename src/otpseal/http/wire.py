@@ -135,7 +135,9 @@ def headers_named(scope: Scope, name: bytes) -> list[bytes]:
     return [bytes(value) for key, value in scope["headers"] if key == name]
 
 
-async def read_json_object(scope: Scope, receive: Receive) -> dict[str, Any]:
+async def read_json_object(
+    scope: Scope, receive: Receive, *, max_bytes: int = MAX_BODY_BYTES
+) -> dict[str, Any]:
     """Read a request body that must be one JSON object; an empty body is `{}`.
 
     Raises:
@@ -146,15 +148,15 @@ async def read_json_object(scope: Scope, receive: Receive) -> dict[str, Any]:
     kind = (header(scope, b"content-type") or b"").partition(b";")[0]
     if kind.strip().lower() != b"application/json":
         raise BadRequest(WRONG_TYPE)
-    body = await read_body(receive)
+    body = await read_body(receive, max_bytes)
     return parse_json_object(body)
 
 
-async def read_body(receive: Receive) -> bytes:
+async def read_body(receive: Receive, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     """Read a whole body, counted on the stream, whatever Content-Length says.
 
     Raises:
-        BadRequest: 413 beyond `MAX_BODY_BYTES`.
+        BadRequest: 413 beyond `max_bytes`.
         Disconnected: the client went away.
     """
     message = await receive()
@@ -162,13 +164,13 @@ async def read_body(receive: Receive) -> bytes:
         raise Disconnected
     body = message.get("body", b"")
     while message.get("more_body", False):
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > max_bytes:
             raise BadRequest(TOO_LARGE)
         message = await receive()
         if message["type"] != "http.request":
             raise Disconnected
         body += message.get("body", b"")
-    if len(body) > MAX_BODY_BYTES:
+    if len(body) > max_bytes:
         raise BadRequest(TOO_LARGE)
     return bytes(body)
 
