@@ -57,6 +57,16 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class PinnedBy(StrEnum):
+    """How services know an authority's signatures."""
+
+    KEYS = "keys"
+    """They pinned its signing keys: an envelope names its key."""
+
+    CA = "ca"
+    """They pinned its CA: the signing certificate travels with each envelope."""
+
+
 class AccessLogging(StrEnum):
     """Whether each request has a line in the log."""
 
@@ -173,6 +183,21 @@ class Settings(BaseSettings):
     )
     authority_max_seeds: int = Field(
         100_000, ge=1, description="Pairs that the authority keeps seeds for, at most."
+    )
+
+    authority_name: str = Field(
+        "authority",
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z",
+        description="The authority's name, which services pin it under.",
+    )
+    authority_pinned_by: PinnedBy = Field(
+        PinnedBy.KEYS,
+        description="keys or ca: what services pinned, and so what travels with each"
+        " envelope: the id of the signing key, or its certificate.",
+    )
+    authority_classic: bool = Field(
+        True,  # noqa: FBT003 - pydantic's form
+        description="on or off: the exercise's request, which knows no subscribers.",
     )
 
     @field_validator("allowed_hosts", mode="before")
