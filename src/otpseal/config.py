@@ -187,7 +187,7 @@ class Settings(BaseSettings):
 
     authority_name: str = Field(
         "authority",
-        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z",
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
         description="The authority's name, which services pin it under.",
     )
     authority_pinned_by: PinnedBy = Field(

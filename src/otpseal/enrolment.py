@@ -177,7 +177,7 @@ class EnrolmentDesk:
         )
         stored = json.dumps({"envelope": text, "certificate": certificate})
         tx.put_ticket(replace(ticket, kid=claims.audience, answer=stored))
-        detail = {
+        detail: dict[str, int | str] = {
             "subscriber": ticket.subscriber,
             "kid": claims.audience,
             "jti": claims.jti,
