@@ -145,6 +145,7 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {*LEDGER, *SQL} - {name} for name in SQL},
     "adapters.sql_backup": {*LEDGER, *SQL},
     **dict.fromkeys(FILES, LEDGER),
+    "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
     "adapters": set(),
     "adapters.migrations": set(),
     "adapters.migrations.env": SQL,
@@ -171,6 +172,21 @@ ALLOWED: dict[str, set[str]] = {
     | {"store_inspection"},
     "doctor": {*LEDGER, "ledger", "service", "adapters.file_code_log", "findings"}
     | {"config", "health", "wiring", "store_inspection", "file_checks"},
+    "wiring_authority": {
+        *LEDGER,
+        "adapters.signing_files",
+        "adapters.file_keys",
+        "certificate_profile",
+        "certificates",
+        "config",
+        "enrolment",
+        "enrolment_request",
+        "public_jwk",
+        "seed_claims",
+        "signed_envelope",
+        "subscribers",
+        "wiring",
+    },
     "wiring_admin": {
         *LEDGER,
         *ADMIN,
@@ -201,6 +217,7 @@ INSIDE = {
     "events",
     "travel",
     "wiring_admin",
+    "wiring_authority",
     "ledger",
     "committer",
     "health",
@@ -228,6 +245,7 @@ BESIDES: dict[str, set[str]] = {
     "cli.serve": {"http"},
     "cli.workers": {"http"},
     "cli.authority": {"http", "adapters.file_keys"},
+    "cli.authority_subscribers": {"adapters.signing_files"},
 }
 
 

@@ -72,6 +72,7 @@ def serve(
     On the first start with an empty data directory it makes its key. The classic
     protocol knows no authentication: whoever reaches the address can ask for seeds.
     """
+    from otpseal import wiring_authority
     from otpseal.http.authority import create_authority_app
     from otpseal.http.guard import HostGuard
     from otpseal.http.server import bind, run, url_of
@@ -82,6 +83,7 @@ def serve(
     )
     # What can be refused at once is refused before the long search for primes.
     tls = server_context(settings)
+    files = wiring_authority.load_signing(settings)
     listener = bind(settings.host, settings.port)
     url = url_of(listener, tls=tls is not None)
     making = not key_exists(settings.key_path(AUTHORITY_KEY_NAME))
@@ -92,7 +94,11 @@ def serve(
             )
         days = settings.audit_retention_days
         application = create_authority_app(
-            opened.authority, prune=lambda: opened.audit.prune(days)
+            opened.authority,
+            desk=files and wiring_authority.make_desk(opened, settings, files),
+            jwks=files and wiring_authority.jwks([files.key.public_key()]),
+            classic=settings.authority_classic,
+            prune=lambda: opened.audit.prune(days),
         )
         run(
             HostGuard(application, settings.allowed_hosts, form={"status": "error"}),
