@@ -90,6 +90,17 @@ class Tokens:
             os.kill(int(child), signal.SIGKILL)
         return len(children)
 
+    @contextlib.contextmanager
+    def unreachable(self) -> Iterator[None]:
+        """Cut off, and let nobody in again until the end of the block."""
+        socket, away = self.directory / "socket", self.directory / "away"
+        socket.rename(away)
+        try:
+            self.cut_off()
+            yield
+        finally:
+            away.rename(socket)
+
 
 @pytest.fixture(scope="session")
 def tokens(service_keys: RsaKeys, other_keys: RsaKeys) -> Iterator[Tokens]:
@@ -115,6 +126,7 @@ def _serving(directory: Path) -> Iterator[Tokens]:
         database.mkdir()
         _run("certutil", "-N", "-d", f"sql:{database}", "-f", str(pin_file))
     _configure(directory, databases)
+    user, group = _owner(directory)
     socket = directory / "socket"
     with (directory / "log").open("wb") as log:
         server = subprocess.Popen(
@@ -122,7 +134,8 @@ def _serving(directory: Path) -> Iterator[Tokens]:
             env={**os.environ, "HOME": str(directory), "XDG_CONFIG_HOME": ""},
             stdout=log,
             stderr=log,
-            **_unprivileged(directory),
+            user=user,
+            group=group,
         )
     before = os.environ.get(ADDRESS)
     try:
@@ -162,16 +175,15 @@ def _configure(directory: Path, databases: list[Path]) -> None:
     )
 
 
-def _unprivileged(directory: Path) -> dict[str, int]:
+def _owner(directory: Path) -> tuple[int, int] | tuple[None, None]:
+    """Return who runs the server; as root, give the directory to that user."""
     if os.geteuid() != 0:
-        return {}
+        return None, None
     nobody = pwd.getpwnam("nobody")
-    directory.chmod(0o711)
-    for path in directory.rglob("*"):
+    for path in (directory, *directory.rglob("*")):
         if path.name != "pin":
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
-    os.chown(directory, nobody.pw_uid, nobody.pw_gid)
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid}
+    return nobody.pw_uid, nobody.pw_gid
 
 
 def _wait_for(socket: Path, server: "subprocess.Popen[bytes]") -> None:

@@ -1,8 +1,8 @@
 """otpseal.ports.Keys: what every implementation does: memory, file and token."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pkcs11_token
 import pytest
@@ -14,6 +14,9 @@ from otpseal.errors import UnsealFailed
 from otpseal.ports import Keys
 from otpseal.secret import Secret
 from otpseal.storage_key import StorageKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _from_a_file(keys: RsaKeys, directory: Path, passphrase: bytes | None) -> Keys:
