@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pkcs11_token
 import pytest
@@ -23,7 +24,7 @@ from otpseal.key_source import load_private_key, private_key_exists, token_pin
 from otpseal.wiring import SERVICE_KEY_NAME, open_service
 
 
-def _in_token(tokens: Tokens, **others: object) -> dict[str, object]:
+def _in_token(tokens: Tokens, **others: object) -> dict[str, Any]:
     """Return settings of a key in a token; the fixtures' key file is switched off."""
     return {
         "key_file": "",
@@ -189,13 +190,11 @@ class TestCommands:
     """Each copes with a key in a token, or says that it works on files."""
 
     @pytest.fixture
-    def given(self, tokens: Tokens, tmp_path: Path) -> dict[str, object]:
+    def given(self, tokens: Tokens, tmp_path: Path) -> dict[str, Any]:
         """Settings of an empty directory."""
         return _in_token(tokens, data_dir=tmp_path / "data")
 
-    def test_seed_and_codes(
-        self, given: dict[str, object], service_keys: RsaKeys
-    ) -> None:
+    def test_seed_and_codes(self, given: dict[str, Any], service_keys: RsaKeys) -> None:
         """A store is made new for a key in a token, by the command line too."""
         sealed = sealed_to(service_keys)
 
@@ -205,7 +204,7 @@ class TestCommands:
         assert 0 == otpseal("verify", code, **given).returncode
 
     def test_backup_and_restore(
-        self, given: dict[str, object], service_keys: RsaKeys, tmp_path: Path
+        self, given: dict[str, Any], service_keys: RsaKeys, tmp_path: Path
     ) -> None:
         """A backup is signed, and a store restored, by the key in the token."""
         otpseal("seed", "import", "-", stdin=sealed_to(service_keys), **given)
@@ -218,7 +217,7 @@ class TestCommands:
         assert 0 == done.returncode, done.stderr
         assert 0 == otpseal("code", **there).returncode
 
-    def test_keys_show(self, given: dict[str, object], service_keys: RsaKeys) -> None:
+    def test_keys_show(self, given: dict[str, Any], service_keys: RsaKeys) -> None:
         """Its id; and the public half, which an authority seals to."""
         shown = json.loads(otpseal("keys", "show", "--json", **given).stdout)
         pem = otpseal("keys", "show", "--pem", **given).stdout
@@ -227,7 +226,7 @@ class TestCommands:
         assert expected == shown
         assert keypolicy.public_pem(service_keys.public_key) == pem.encode()
 
-    def test_keys_generate(self, given: dict[str, object]) -> None:
+    def test_keys_generate(self, given: dict[str, Any]) -> None:
         """Keys in tokens are made by the token's own tools."""
         done = otpseal("keys", "generate", **given)
 
@@ -235,7 +234,7 @@ class TestCommands:
         assert "a token's keys are made by its own tools" in done.stderr
 
     def test_proof(
-        self, given: dict[str, object], service_keys: RsaKeys, tmp_path: Path
+        self, given: dict[str, Any], service_keys: RsaKeys, tmp_path: Path
     ) -> None:
         """A commit proof is signed in the token, with the longest salt."""
         authority = RsaKeys(generate_private_key(5120))
@@ -270,9 +269,9 @@ class TestCommands:
     )
     def test_doctor(
         self,
-        given: dict[str, object],
+        given: dict[str, Any],
         service_keys: RsaKeys,
-        change: dict[str, object],
+        change: dict[str, Any],
         told: str,
     ) -> None:
         """It says what is wrong with the token's settings; so does every command."""

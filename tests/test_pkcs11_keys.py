@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,6 +90,19 @@ class TestFinding:
         """The policy of keys in files holds for those in tokens."""
         with pytest.raises(KeyRefused, match=told):
             _open(tokens, f"pkcs11:token=otpseal%20tests;object={name}")
+
+    def test_what_the_token_cannot_do(self, tokens: Tokens) -> None:
+        """A token without OAEP-SHA-256 is refused before a store is made for it."""
+        from otpseal.adapters.pkcs11_keys import Pkcs11Keys
+
+        class Unable(Pkcs11Keys):
+            def oaep_decrypt(
+                self, ciphertext: bytes, *, label: bytes | None = None
+            ) -> bytes:
+                raise UnsealFailed
+
+        with pytest.raises(KeyRefused, match="does not decrypt RSA-OAEP with SHA-256"):
+            Unable(tokens.module, pkcs11_uri.parse(URI), Secret(PIN.encode()))
 
     def test_modules_that_are_none(self, tokens: Tokens, tmp_path: Path) -> None:
         """No file, no library, a library of another kind: named in the error."""
@@ -178,15 +192,25 @@ class TestLosing:
         ]
 
     def test_many_threads_lose_it_at_once(
-        self, tokens: Tokens, keys: "Pkcs11Keys", sealed: bytes
+        self,
+        tokens: Tokens,
+        keys: "Pkcs11Keys",
+        sealed: bytes,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """Each gets its answer."""
+        """Each gets its answer, and one of them opens it again for all."""
         assert tokens.cut_off()
+        together = threading.Barrier(8)
+
+        def opened(_: int) -> bytes:
+            together.wait(20)
+            return keys.oaep_decrypt(sealed)
 
         with ThreadPoolExecutor(8) as pool:
-            done = list(pool.map(lambda _: keys.oaep_decrypt(sealed), range(32)))
+            done = list(pool.map(opened, range(8)))
 
-        assert [b"message"] * 32 == done
+        assert [b"message"] * 8 == done
+        assert 1 == len(caplog.records)
 
     def test_bad_ciphertexts_lose_nothing(
         self, keys: "Pkcs11Keys", sealed: bytes, caplog: pytest.LogCaptureFixture
@@ -194,9 +218,10 @@ class TestLosing:
         """A stranger's rubbish neither opens sessions nor fills the log."""
         session = keys._session
 
-        for end in range(1, 5):
+        damaged = sealed[:-1] + bytes([sealed[-1] ^ 1])
+        for ciphertext in (damaged, b"", sealed[1:], b"\xff" * 512, bytes(512)):
             with pytest.raises(UnsealFailed):
-                keys.oaep_decrypt(sealed[:-1] + bytes([sealed[-1] ^ end]))
+                keys.oaep_decrypt(ciphertext)
 
         assert session is keys._session
         assert [] == caplog.records
@@ -300,6 +325,8 @@ for _ in range(3):
     if pid == 0:
         import signal
         signal.alarm(30)
+        if len(children) == 0:  # or a child that has keys of its own first
+            keys = Pkcs11Keys(module, uri, PIN)
         print(keys.oaep_decrypt(sealed).decode(), flush=True)
         os._exit(0)
     children.append(pid)
