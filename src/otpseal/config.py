@@ -33,6 +33,7 @@ _FILE_URI = re.compile(r"file:/(?!/)[^%\x00]+")
 
 # Read by a command's option, by the compose files and by the tests.
 _ELSEWHERE = {
+    "OTPSEAL_AUTHORITY_CA_FILE",
     "OTPSEAL_AUTHORITY_URL",
     "OTPSEAL_IMAGE",
     "OTPSEAL_NGINX_IMAGE",

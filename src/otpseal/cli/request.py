@@ -42,6 +42,23 @@ def request(
             " the service's private key.",
         ),
     ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="OTPSEAL_AUTHORITY_CA_FILE",
+            help="CA certificates, PEM, that the authority's must be by. Default: the"
+            " system's.",
+        ),
+    ] = None,
+    insecure_http: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-http",
+            help="Allow http:// beyond this machine, where others may read along and"
+            " answer in the authority's place.",
+        ),
+    ] = False,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="Where the sealed seed goes.")
     ] = Path(SEALED_SEED_NAME),
@@ -60,6 +77,8 @@ def request(
         student_id=student_id,
         github_repo_url=repo_url,
         public_key=keypolicy.public_pem(key),
+        ca_file=ca_file,
+        insecure_http=insecure_http,
     )
     advice = "name another place by --out and ask again: it is the same seed"
     replace_file(out, sealed.encode("ascii"), advice=advice)
