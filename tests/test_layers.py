@@ -89,6 +89,7 @@ ALLOWED: dict[str, set[str]] = {
     "keypolicy": RULES,
     "padding": RULES,
     "redaction": RULES,
+    "pkcs11_uri": RULES,
     "account_state": {*RULES, "throttle"},
     "verification": {*RULES, "totp", "throttle", "audit", "account_state"},
     "envelope": {*RULES, "padding"},
@@ -146,13 +147,16 @@ ALLOWED: dict[str, set[str]] = {
     "adapters.sql_backup": {*LEDGER, *SQL},
     **dict.fromkeys(FILES, LEDGER),
     "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
+    "adapters.pkcs11_keys": {*LEDGER, "pkcs11_uri"},
     "adapters": set(),
     "adapters.migrations": set(),
     "adapters.migrations.env": SQL,
     # row 4, 5: assembly
     "committer": {*LEDGER, "ledger", *PARTS, *USE_CASES},
     "health": {*LEDGER, "ledger", *PARTS, *USE_CASES},
-    "config": {*RULES, "suite"},
+    "config": {*RULES, "pkcs11_uri", "suite"},
+    "key_source": {*RULES, "adapters.file_keys", "adapters.pkcs11_keys", "config"}
+    | {"ports"},
     "wiring": {
         *LEDGER,
         *PARTS,
@@ -163,15 +167,15 @@ ALLOWED: dict[str, set[str]] = {
         "committer",
         "config",
         "suite",
+        "key_source",
     },
     "logs": {"redaction"},
     # what is looked at without being changed
-    "store_inspection": {*LEDGER, *SQL, "adapters.file_keys", "ledger"}
-    | {"config", "wiring"},
+    "store_inspection": {*LEDGER, *SQL, "ledger"} | {"config", "key_source", "wiring"},
     "file_checks": {*RULES, "findings", "config", "health", "wiring"}
     | {"store_inspection"},
     "doctor": {*LEDGER, "ledger", "service", "adapters.file_code_log", "findings"}
-    | {"config", "health", "wiring", "store_inspection", "file_checks"},
+    | {"config", "health", "key_source", "wiring", "store_inspection", "file_checks"},
     "wiring_authority": {
         *LEDGER,
         "adapters.signing_files",
@@ -192,8 +196,8 @@ ALLOWED: dict[str, set[str]] = {
         *ADMIN,
         *SQL,
         "adapters.sql_backup",
-        "adapters.file_keys",
         "config",
+        "key_source",
         "service",
         "timekeeper",
         "wiring",
@@ -222,6 +226,7 @@ INSIDE = {
     "committer",
     "health",
     "config",
+    "key_source",
     "wiring",
     "process",
     "logs",

@@ -2,6 +2,9 @@
 
 What it must not do for a broken or hostile authority: wait for ever, fill the memory,
 follow it elsewhere, print its escape sequences, or hand on what is no sealed seed.
+Nor speak to whoever sits on the way: TLS 1.2 or later with a certificate that is valid
+for the host by the system's CAs, or by those of a file alone; plain http is for this
+machine's loopback, or asked for in so many words.
 """
 
 import asyncio
@@ -10,15 +13,17 @@ import binascii
 import ipaddress
 import json
 import logging
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from otpseal import keypolicy
-from otpseal.errors import AuthorityUnusable
+from otpseal.errors import AuthorityUnusable, ConfigurationError
 
 #: Largest reply that is read, in bytes; a good one has under 2 KiB.
 MAX_REPLY_BYTES: Final = 64 * 1024
@@ -76,6 +81,8 @@ def request_sealed_seed(
     student_id: str,
     github_repo_url: str,
     public_key: bytes,
+    ca_file: Path | None = None,
+    insecure_http: bool = False,
     patience: Patience = DEFAULT_PATIENCE,
 ) -> str:
     """Return the seed that the authority seals to `public_key`, in base64.
@@ -83,14 +90,17 @@ def request_sealed_seed(
     Not to be called from a running event loop.
 
     Args:
-        url: where the authority answers, http or https.
+        url: where the authority answers: https; http on loopback.
         student_id: the subscriber; the authority compares it byte for byte.
         github_repo_url: the repository, likewise.
         public_key: PEM.
+        ca_file: CA certificates, PEM, that are trusted instead of the system's.
+        insecure_http: whether plain http is spoken to other machines too.
         patience: how long to wait.
 
     Raises:
         KeyRefused: a public key that the policy does not accept; nothing was sent.
+        ConfigurationError: the CA file is none; nothing was sent.
         AuthorityUnusable: says what to do.
     """
     key = keypolicy.parse_public_key(public_key)
@@ -101,7 +111,10 @@ def request_sealed_seed(
         "public_key": keypolicy.public_pem(key).decode("ascii"),
     }
     content = json.dumps(request).encode("ascii")
-    reply = asyncio.run(_exchange(_checked_url(url), content, patience))
+    address = _checked_url(url)
+    _check_scheme(address, has_ca=ca_file is not None, insecure_http=insecure_http)
+    trust = None if ca_file is None else _trusting(ca_file)
+    reply = asyncio.run(_exchange(address, content, trust, patience))
     return _sealed_seed(_checked_reply(reply), key)
 
 
@@ -121,13 +134,45 @@ def _checked_url(text: str) -> httpx2.URL:
         raise AuthorityUnusable(
             "the authority's address must not hold a user name or password"
         )
-    if url.scheme == "http" and not _is_loopback(url.host):
-        _log.warning(
-            "%s is asked over plain http: whoever sits on the way can bind your"
-            " name to his own key, or hand you a seed that he knows; use https",
-            _shown(url.host),
-        )
     return url
+
+
+def _check_scheme(url: httpx2.URL, *, has_ca: bool, insecure_http: bool) -> None:
+    if url.scheme != "http":
+        return
+    if has_ca:
+        raise AuthorityUnusable(
+            "plain http shows no certificate that --ca-file could verify: give the"
+            " authority's address as https://"
+        )
+    if _is_loopback(url.host):
+        return
+    if not insecure_http:
+        raise AuthorityUnusable(
+            f"{_shown(url.host)} is not asked over plain http: whoever sits on the way"
+            " can bind your name to his own key, or hand you a seed that he knows."
+            " Use https://, or --insecure-http if something else guards the way"
+        )
+    _log.warning(
+        "%s is asked over plain http: whoever sits on the way can bind your"
+        " name to his own key, or hand you a seed that he knows; use https",
+        _shown(url.host),
+    )
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=str(ca_file))
+    except ssl.SSLError:  # an OSError, too
+        raise ConfigurationError(
+            f"--ca-file: {ca_file} must hold CA certificates in PEM form"
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"--ca-file: {ca_file} cannot be read: {error.strerror}"
+        ) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _is_loopback(host: str) -> bool:
@@ -139,17 +184,20 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-async def _exchange(url: httpx2.URL, content: bytes, patience: Patience) -> _Reply:
+async def _exchange(
+    url: httpx2.URL, content: bytes, trust: ssl.SSLContext | None, patience: Patience
+) -> _Reply:
     host = _shown(url.host)
     try:
         # One deadline over everything: httpx2's own count each read apart.
         async with asyncio.timeout(patience.total_s):
             try:
-                return await _post(url, content, patience)
-            except _NO_CONNECTION:
+                return await _post(url, content, trust, patience)
+            except _NO_CONNECTION as error:
+                _refuse_certificate(error, host)
                 _log.info("no connection to %s; trying once more", host)
                 await asyncio.sleep(patience.retry_after_s)
-                return await _post(url, content, patience)
+                return await _post(url, content, trust, patience)
     except _NO_CONNECTION as error:
         reason = _shown(str(error)) or type(error).__name__
         raise AuthorityUnusable(
@@ -167,8 +215,25 @@ async def _exchange(url: httpx2.URL, content: bytes, patience: Patience) -> _Rep
         ) from None
 
 
-async def _post(url: httpx2.URL, content: bytes, patience: Patience) -> _Reply:
+def _refuse_certificate(error: httpx2.HTTPError, host: str) -> None:
+    """Raise if that is why there is no connection: a second try gives no other."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise AuthorityUnusable(
+                f"the certificate that {host} shows is not accepted:"
+                f" {_shown(cause.verify_message)}. Check the address; if the"
+                " authority has a CA of its own, get its certificate from the operator"
+                " and name it by --ca-file"
+            ) from None
+        cause = cause.__cause__ or cause.__context__
+
+
+async def _post(
+    url: httpx2.URL, content: bytes, trust: ssl.SSLContext | None, patience: Patience
+) -> _Reply:
     client = httpx2.AsyncClient(
+        verify=True if trust is None else trust,  # True: the system's CAs
         timeout=httpx2.Timeout(patience.total_s, connect=patience.connect_s),
         follow_redirects=False,
         # A proxy from the environment cannot reach this machine's own loopback.

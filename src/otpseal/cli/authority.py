@@ -7,10 +7,11 @@ from typing import Annotated, Final
 import typer
 
 from otpseal import keypolicy
-from otpseal.adapters.file_keys import key_exists, load_public_key
+from otpseal.adapters.file_keys import load_public_key
 from otpseal.cli.options import KeyFile
 from otpseal.cli.progress import search_shown
 from otpseal.config import Settings, load_settings
+from otpseal.key_source import private_key_exists
 from otpseal.wiring import AUTHORITY_KEY_BITS, AUTHORITY_KEY_NAME, open_authority
 
 #: Other than the service's, so that both run in one directory with no setting.
@@ -86,7 +87,7 @@ def serve(
     files = wiring_authority.load_signing(settings)
     listener = bind(settings.host, settings.port)
     url = url_of(listener, tls=tls is not None)
-    making = not key_exists(settings.key_path(AUTHORITY_KEY_NAME))
+    making = not private_key_exists(settings, AUTHORITY_KEY_NAME)
     with contextlib.ExitStack() as stack:
         with search_shown(key_bits) if making else contextlib.nullcontext():
             opened = stack.enter_context(
