@@ -96,6 +96,11 @@ ALLOWED: dict[str, set[str]] = {
     "proof": {*RULES, "padding", "keypolicy"},
     "seed_claims": {*RULES, "totp", "account_id"},
     "signed_envelope": {*RULES, "keypolicy", "seed_claims", "suite"},
+    "public_jwk": {*RULES, "keypolicy"},
+    "certificate_profile": {*RULES, "keypolicy", "public_jwk"},
+    "trust_material": {*RULES, "public_jwk", "certificate_profile"},
+    "trust": {*RULES, "account_id", "public_jwk", "certificate_profile"}
+    | {"trust_material"},
     "storage_key": {*RULES, "padding"},
     "backup_format": RULES,
     "backup_merge": {*RULES, "totp", "account_state"},

@@ -26,6 +26,8 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── Forbidden                the caller's scopes or prefix do not cover this
     ├── CallerRefused            a caller's name, scopes or prefix cannot be
     ├── CallerMissing            there is no such caller to revoke
+    ├── PinRefused               an authority cannot be pinned like this
+    ├── PinMissing               there is no such pinned authority
     ├── CallerExhausted          a caller asked about too many unknown accounts
     ├── AccountMissing           there is no such account, or not for this caller
     ├── AccountExists            the account's id is taken
@@ -244,6 +246,18 @@ class CallerMissing(OtpsealError):
     """There is no such caller to revoke."""
 
     code = "caller_missing"
+
+
+class PinRefused(OtpsealError):
+    """An authority cannot be pinned by this name, prefix or key."""
+
+    code = "pin_refused"
+
+
+class PinMissing(OtpsealError):
+    """There is no pinned authority of this name."""
+
+    code = "pin_missing"
 
 
 class CallerExhausted(OtpsealError):
