@@ -133,7 +133,7 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "subscribers": {*LEDGER, "ledger", "receipt_form"},
     "enrolment": {*LEDGER, "ledger", "receipt"}
-    | {"seed_claims", "signed_envelope"},
+    | {"public_jwk", "seed_claims", "signed_envelope"},
     "service": {*LEDGER, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
     "clock_admin": {*LEDGER, "ledger", "timekeeper"},

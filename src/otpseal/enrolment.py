@@ -20,7 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from otpseal import keypolicy, receipt, signed_envelope, subscription
+from otpseal import keypolicy, public_jwk, receipt, signed_envelope, subscription
 from otpseal.audit import NO_ACCOUNT, Event, Kind
 from otpseal.errors import (
     EnrolmentRefused,
@@ -122,7 +122,7 @@ class EnrolmentDesk:
         """
         try:
             key, challenge = self._read(csr)
-            kid = keypolicy.key_id(key)
+            kid = keypolicy.key_id(keypolicy.check_public_key(key))
             digest = subscription.digest_of(challenge)
             if digest is None or not _is_receipt_key(receipt_key):
                 raise EnrolmentRefused
@@ -274,8 +274,8 @@ def _is_receipt_key(raw: bytes | None) -> bool:
     if raw is None:
         return True
     try:
-        Ed25519PublicKey.from_public_bytes(raw)
-    except (ValueError, UnsupportedAlgorithm):
+        public_jwk.check_key(Ed25519PublicKey.from_public_bytes(raw))
+    except (ValueError, UnsupportedAlgorithm, KeyRefused):
         return False
     return True
 
