@@ -41,6 +41,9 @@ PARTS = [
     "decider",
     "callers",
     "accounts",
+    "envelope_opener",
+    "service_keys",
+    "envelopes",
     "upkeep",
 ]
 #: What administrators do beside it, each by itself.

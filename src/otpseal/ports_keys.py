@@ -1,4 +1,4 @@
-"""The part of `otpseal.ports.Transaction` that is about keys which rest in the store."""
+"""The part of `otpseal.ports.Transaction` that is about keys that rest in the store."""
 
 from dataclasses import dataclass
 from typing import Protocol

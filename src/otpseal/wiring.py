@@ -41,7 +41,6 @@ from otpseal.minute import MinuteJob
 from otpseal.ports import Clock, CodeLog, Keys, Store
 from otpseal.service import DEFAULT_ACCOUNT, Service
 from otpseal.storage_key import StorageKey
-from otpseal.suite import Suite
 
 SERVICE_KEY_NAME = "student_private.pem"
 AUTHORITY_KEY_NAME = "instructor_private.pem"
@@ -127,7 +126,7 @@ def open_service(
             window=settings.window_steps,
             policy=policy,
             alarm_failures=settings.alarm_failures,
-            accepts_classic=Suite.CLASSIC in settings.accept_suites,
+            suites=settings.accept_suites,
         )
         _adopt_seed_file(settings.data_dir / "seed.txt", service)
         code_log = job = None
