@@ -70,7 +70,7 @@ FILES = {
     "adapters.file_keys",
     "adapters.file_code_log",
     "adapters.seed_file",
-    "adapters.authority_client",
+    "adapters.authority_address",
 }
 
 #: Module -> what of otpseal it may import. What is not listed here may not exist.
@@ -155,7 +155,9 @@ ALLOWED: dict[str, set[str]] = {
     "adapters.sql_backup": {*LEDGER, *SQL},
     **dict.fromkeys(FILES, LEDGER),
     "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
-    "adapters.pkcs11_keys": {*LEDGER, "pkcs11_uri"},
+    "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
+    "adapters.pkcs11_modules": {*LEDGER, "pkcs11_uri"},
+    "adapters.pkcs11_keys": {*LEDGER, "pkcs11_uri", "adapters.pkcs11_modules"},
     "adapters": set(),
     "adapters.migrations": set(),
     "adapters.migrations.env": SQL,

@@ -22,13 +22,19 @@ from typing import Any, Final, TypeVar
 import pkcs11
 from cryptography.hazmat.primitives.asymmetric.rsa import (
     RSAPublicKey,
-    RSAPublicNumbers,
 )
 from pkcs11 import exceptions as told
-from pkcs11.constants import Attribute, ObjectClass
-from pkcs11.mechanisms import MGF, KeyType, Mechanism
+from pkcs11.constants import Attribute
+from pkcs11.mechanisms import MGF, Mechanism
 
 from otpseal import keypolicy
+from otpseal.adapters.pkcs11_modules import (
+    find_key,
+    find_token,
+    initialise_anew,
+    loaded_module,
+    public_key_of,
+)
 from otpseal.errors import KeyRefused, KeyUnavailable, OtpsealError, UnsealFailed
 from otpseal.padding import oaep_encrypt
 from otpseal.pkcs11_uri import Pkcs11Uri
@@ -210,7 +216,7 @@ class Pkcs11Keys:
                 raise
             # The module itself may have lost its device or its server.
             self._drop()
-            _initialise_anew(self._module)
+            initialise_anew(self._module)
             self._open()
 
     def _drop(self) -> None:
@@ -220,10 +226,10 @@ class Pkcs11Keys:
                 session.close()
 
     def _open(self) -> None:
-        token = _find_token(_initialised(self._module), self._uri)
+        token = find_token(loaded_module(self._module), self._uri)
         self._session = self._log_in(token)
-        key = _find_key(self._session, self._uri)
-        public_key = _public_key_of(key)
+        key = find_key(self._session, self._uri)
+        public_key = public_key_of(key)
         if self._public_key not in (None, public_key):
             raise KeyUnavailable(
                 f"the token {self._uri.token!r} has another key by that name than when"
@@ -270,118 +276,17 @@ class Pkcs11Keys:
         self._session = self._key = None
 
 
-def _find_token(library: Any, uri: Pkcs11Uri) -> pkcs11.Token:  # noqa: ANN401 - a class of C
-    found: list[pkcs11.Token] = []
-    for slot in library.get_slots(token_present=True):
-        with contextlib.suppress(told.TokenNotPresent, told.TokenNotRecognised):
-            token = slot.get_token()
-            serial = token.serial.decode("utf-8", "replace").rstrip("\0 ")
-            wanted = (
-                (uri.token, token.label.rstrip("\0 ")),
-                (uri.serial, serial),
-                (uri.manufacturer, token.manufacturer_id.rstrip("\0 ")),
-                (uri.model, token.model.rstrip("\0 ")),
-            )
-            if all(want in (None, has) for want, has in wanted):
-                found.append(token)
-    if not found:
-        raise KeyUnavailable(
-            f"the module in OTPSEAL_PKCS11_MODULE shows no token {uri.token!r}: is it"
-            " plugged in, is its server running, may this user reach it?"
-        )
-    if len(found) > 1:
-        raise KeyUnavailable(
-            f"{len(found)} tokens are called {uri.token!r}: tell them apart by"
-            " serial=, manufacturer= or model= in OTPSEAL_KEY"
-        )
-    return found[0]
+def _name(error: BaseException) -> str:
+    # Some modules put what they were given into their messages: the class is enough.
+    return str(error) if isinstance(error, OtpsealError) else type(error).__name__
 
 
-def _find_key(session: pkcs11.Session, uri: Pkcs11Uri) -> Any:  # noqa: ANN401 - made by its abilities
-    wanted: dict[Attribute, object] = {Attribute.CLASS: ObjectClass.PRIVATE_KEY}
-    if uri.object is not None:
-        wanted[Attribute.LABEL] = uri.object
-    if uri.id is not None:
-        wanted[Attribute.ID] = uri.id
-    found = list(session.get_objects(wanted))
-    if not found:
-        raise KeyUnavailable(
-            f"the token {uri.token!r} shows no private key of that object and id: make"
-            " one with the token's own tools, or correct OTPSEAL_KEY; most tokens show"
-            " private keys only with a PIN (OTPSEAL_PKCS11_PIN_FILE)"
-        )
-    if len(found) > 1:
-        raise KeyUnavailable(
-            f"{len(found)} private keys in the token {uri.token!r} are called so: tell"
-            " them apart by id= and object= in OTPSEAL_KEY"
-        )
-    return found[0]
-
-
-def _public_key_of(key: Any) -> RSAPublicKey:  # noqa: ANN401 - as above
-    if key.key_type != KeyType.RSA:
-        raise KeyRefused("the private key in the token is not an RSA key")
-    if not (key[Attribute.DECRYPT] and key[Attribute.SIGN]):
-        raise KeyRefused(
-            "the private key in the token may not be used for both: decrypting and"
-            " signing (CKA_DECRYPT, CKA_SIGN)"
-        )
-    try:
-        e = int.from_bytes(key[Attribute.PUBLIC_EXPONENT], "big")
-    except told.AttributeTypeInvalid:
-        e = keypolicy.PUBLIC_EXPONENT  # the trial shows whether that is so
-    n = int.from_bytes(key[Attribute.MODULUS], "big")
-    try:
-        public_key = RSAPublicNumbers(e, n).public_key()
-    except ValueError:
-        raise KeyRefused("the key in the token has no valid RSA numbers") from None
-    return keypolicy.check_public_key(public_key)
-
-
-# Modules are loaded once per process, whatever uses them, and are to be initialised
-# again in each child.
 _instances: "weakref.WeakSet[Pkcs11Keys]" = weakref.WeakSet()
-_initialised_by: dict[str, int] = {}
-_module_lock = threading.Lock()
-
-
-def _initialised(module: str) -> Any:  # noqa: ANN401 - a class of C
-    with _module_lock:
-        if _initialised_by.get(module, os.getpid()) != os.getpid():
-            _initialise(module)
-        try:
-            library = pkcs11.lib(module)
-        except (told.PKCS11Error, ValueError) as error:
-            raise KeyUnavailable(
-                f"the PKCS#11 module {module} cannot be loaded: {error or _name(error)}"
-            ) from None
-        _initialised_by[module] = os.getpid()
-        return library
-
-
-def _initialise_anew(module: str) -> None:
-    """Initialise a module again: every session that this process has on it is lost."""
-    with _module_lock:
-        _initialise(module)
-
-
-def _initialise(module: str) -> None:
-    library = pkcs11.lib(module)
-    with contextlib.suppress(told.PKCS11Error):
-        library.finalize()  # fails in a child, where it need not succeed
-    library.initialize()
 
 
 def _after_fork_in_child() -> None:
-    global _module_lock  # noqa: PLW0603 - its holder may not exist in the child
-    _module_lock = threading.Lock()
     for keys in list(_instances):
         keys._after_fork()  # noqa: SLF001 - of this module
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _name(error: BaseException) -> str:
-    # Some modules put what they were given into their messages: the class is enough.
-    return str(error) if isinstance(error, OtpsealError) else type(error).__name__
