@@ -101,6 +101,7 @@ ALLOWED: dict[str, set[str]] = {
     "signed_envelope": {*RULES, "keypolicy", "seed_claims", "suite"},
     "public_jwk": {*RULES, "keypolicy"},
     "certificate_profile": {*RULES, "keypolicy", "public_jwk"},
+    "certificates": {*RULES, "keypolicy", "public_jwk", "certificate_profile"},
     "trust_material": {*RULES, "public_jwk", "certificate_profile"},
     "trust": {*RULES, "account_id", "public_jwk", "certificate_profile"}
     | {"trust_material"},
@@ -130,6 +131,7 @@ ALLOWED: dict[str, set[str]] = {
     "ports_keys": RULES,
     "ports": LEDGER - {"ports"},
     "ledger": LEDGER,
+    "trust_book": {*LEDGER, "ledger", "trust"},
     # row 3: use cases and adapters
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
     "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},

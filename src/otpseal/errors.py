@@ -19,7 +19,8 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── AccountIdRefused         an account id that the rule does not allow
     ├── FileRefused              a file of accounts that cannot be read at all
     ├── StoreUnavailable         the store cannot be reached, read or written
-    │   └── StoreMismatch        key and store do not belong together
+    │   ├── StoreMismatch        key and store do not belong together
+    │   └── PinForged            a pinned authority is not as this service wrote it
     ├── ClockBehind              this machine's clock is behind the store's
     ├── SeedUnreadable           a stored seed does not decrypt
     ├── Unauthenticated          no caller is known by this token or certificate
@@ -188,6 +189,22 @@ class StoreMismatch(StoreUnavailable):
     """The private key and the store do not belong together."""
 
     code = "store_mismatch"
+
+
+class PinForged(StoreUnavailable):
+    """A pinned authority's row was not written by this service; none is believed.
+
+    Takes no argument: what stands in the row is not repeated.
+    """
+
+    code = "pin_forged"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a pinned authority in the store was not written by this service, so that"
+            " none is believed: find out who can write the database, then see"
+            " `otpseal authority trust list` and remove what is not genuine"
+        )
 
 
 class SeedUnreadable(OtpsealError):

@@ -92,6 +92,7 @@ class StorageKey:
         self._recovery = self._subkey(b"otpseal recovery code v1")
         self._backups = self._subkey(b"otpseal backup v1")
         self._secrets = AESGCM(self._subkey(b"otpseal service keys v1"))
+        self._pins = self._subkey(b"otpseal pinned authority v1")
 
     def _subkey(self, info: bytes) -> bytes:
         # RFC 5869; no salt: the input is uniformly random already (section 3.1).
@@ -250,6 +251,10 @@ class StorageKey:
         """Return the 32 bytes that a recovery code of an account rests as."""
         place = _lp16(account.encode("utf-8"))
         return hmac.digest(self._recovery, place + code, "sha256")
+
+    def trust_mac(self, canonical_pin: bytes) -> bytes:
+        """Return the 32-byte MAC of a pinned authority's canonical bytes."""
+        return hmac.digest(self._pins, canonical_pin, "sha256")
 
     def backup_mac(self) -> "hmac.HMAC":
         """Return a fresh HMAC-SHA-256 over a backup's bytes."""

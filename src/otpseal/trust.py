@@ -68,7 +68,7 @@ def pin(name: str, prefix: str, file: bytes, *, now: float) -> PinnedAuthority:
         PinRefused: one of them cannot be; says why.
         KeyRefused: a key or certificate that is not accepted; says why.
     """
-    if not _NAME.fullmatch(name):
+    if not is_authority_name(name):
         raise PinRefused(
             "an authority's name has 1 to 64 characters of a-z, 0-9 and . _ -, and"
             " begins with a letter or digit"
@@ -78,6 +78,11 @@ def pin(name: str, prefix: str, file: bytes, *, now: float) -> PinnedAuthority:
             "a prefix is an account's id with a slash at its end, such as shop/"
         )
     return PinnedAuthority(name, prefix, read_file(file, now=now))
+
+
+def is_authority_name(text: str) -> bool:
+    """Tell whether an authority can be called so."""
+    return _NAME.fullmatch(text) is not None
 
 
 class Pinned:
