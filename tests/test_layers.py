@@ -70,7 +70,7 @@ FILES = {
     "adapters.file_keys",
     "adapters.file_code_log",
     "adapters.seed_file",
-    "adapters.authority_client",
+    "adapters.authority_address",
 }
 
 #: Module -> what of otpseal it may import. What is not listed here may not exist.
@@ -92,6 +92,7 @@ ALLOWED: dict[str, set[str]] = {
     "keypolicy": RULES,
     "padding": RULES,
     "redaction": RULES,
+    "pkcs11_uri": RULES,
     "account_state": {*RULES, "throttle"},
     "verification": {*RULES, "totp", "throttle", "audit", "account_state"},
     "envelope": {*RULES, "padding"},
@@ -138,7 +139,7 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "subscribers": {*LEDGER, "ledger", "receipt_form"},
     "enrolment": {*LEDGER, "ledger", "receipt"}
-    | {"seed_claims", "signed_envelope", "enrolment_request"},
+    | {"public_jwk", "seed_claims", "signed_envelope"},
     "service": {*LEDGER, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
     "clock_admin": {*LEDGER, "ledger", "timekeeper"},
@@ -156,13 +157,19 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {*LEDGER, *SQL} - {name} for name in SQL},
     "adapters.sql_backup": {*LEDGER, *SQL},
     **dict.fromkeys(FILES, LEDGER),
+    "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
+    "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
+    "adapters.pkcs11_modules": {*LEDGER, "pkcs11_uri"},
+    "adapters.pkcs11_keys": {*LEDGER, "pkcs11_uri", "adapters.pkcs11_modules"},
     "adapters": set(),
     "adapters.migrations": set(),
     "adapters.migrations.env": SQL,
     # row 4, 5: assembly
     "committer": {*LEDGER, "ledger", *PARTS, *USE_CASES},
     "health": {*LEDGER, "ledger", *PARTS, *USE_CASES},
-    "config": {*RULES, "suite"},
+    "config": {*RULES, "pkcs11_uri", "suite"},
+    "key_source": {*RULES, "adapters.file_keys", "adapters.pkcs11_keys", "config"}
+    | {"ports"},
     "wiring": {
         *LEDGER,
         *PARTS,
@@ -173,22 +180,37 @@ ALLOWED: dict[str, set[str]] = {
         "committer",
         "config",
         "suite",
+        "key_source",
     },
     "logs": {"redaction"},
     # what is looked at without being changed
-    "store_inspection": {*LEDGER, *SQL, "adapters.file_keys", "ledger"}
-    | {"config", "wiring"},
+    "store_inspection": {*LEDGER, *SQL, "ledger"} | {"config", "key_source", "wiring"},
     "file_checks": {*RULES, "findings", "config", "health", "wiring"}
     | {"store_inspection"},
     "doctor": {*LEDGER, "ledger", "service", "adapters.file_code_log", "findings"}
-    | {"config", "health", "wiring", "store_inspection", "file_checks"},
+    | {"config", "health", "key_source", "wiring", "store_inspection", "file_checks"},
+    "wiring_authority": {
+        *LEDGER,
+        "adapters.signing_files",
+        "adapters.file_keys",
+        "certificate_profile",
+        "certificates",
+        "config",
+        "enrolment",
+        "enrolment_request",
+        "public_jwk",
+        "seed_claims",
+        "signed_envelope",
+        "subscribers",
+        "wiring",
+    },
     "wiring_admin": {
         *LEDGER,
         *ADMIN,
         *SQL,
         "adapters.sql_backup",
-        "adapters.file_keys",
         "config",
+        "key_source",
         "service",
         "timekeeper",
         "wiring",
@@ -212,10 +234,12 @@ INSIDE = {
     "events",
     "travel",
     "wiring_admin",
+    "wiring_authority",
     "ledger",
     "committer",
     "health",
     "config",
+    "key_source",
     "wiring",
     "process",
     "logs",
@@ -239,6 +263,7 @@ BESIDES: dict[str, set[str]] = {
     "cli.serve": {"http"},
     "cli.workers": {"http"},
     "cli.authority": {"http", "adapters.file_keys"},
+    "cli.authority_subscribers": {"adapters.signing_files"},
 }
 
 
