@@ -91,8 +91,8 @@ class StorageKey:
         self._throttled = self._subkey(b"otpseal throttle v1")
         self._recovery = self._subkey(b"otpseal recovery code v1")
         self._backups = self._subkey(b"otpseal backup v1")
-        self._secrets = AESGCM(self._subkey(b"otpseal service keys v1"))
         self._pins = self._subkey(b"otpseal pinned authority v1")
+        self._secrets = AESGCM(self._subkey(b"otpseal service keys v1"))
 
     def _subkey(self, info: bytes) -> bytes:
         # RFC 5869; no salt: the input is uniformly random already (section 3.1).

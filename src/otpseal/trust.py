@@ -7,27 +7,18 @@ Leaves out: how it is kept from being changed (`otpseal.trust_book`), and what a
 authority says (`otpseal.seed_claims`).
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from otpseal import certificate_profile, public_jwk
 from otpseal.account_id import is_prefix
 from otpseal.certificate_profile import SEED_SIGNING
 from otpseal.errors import PinRefused
 from otpseal.public_jwk import VerifyingKey
+from otpseal.seed_claims import is_authority_name
 from otpseal.trust_material import read, read_file
-
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
-
-#: A key that JOSE names by one `kid`, or that a certificate is about.
-ClassicKey = RSAPublicKey | Ed25519PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +71,6 @@ def pin(name: str, prefix: str, file: bytes, *, now: float) -> PinnedAuthority:
     return PinnedAuthority(name, prefix, read_file(file, now=now))
 
 
-def is_authority_name(text: str) -> bool:
-    """Tell whether an authority can be called so."""
-    return _NAME.fullmatch(text) is not None
-
-
 class Pinned:
     """All pinned authorities, asked whose a signing key is.
 
@@ -112,7 +98,7 @@ class Pinned:
 
     def find(
         self, *, kid: str | None, algorithm: str, chain: Sequence[bytes]
-    ) -> tuple[str, ClassicKey] | None:
+    ) -> tuple[str, VerifyingKey] | None:
         """Return the authority and its key; None if nobody who is pinned has it.
 
         Args:
@@ -120,41 +106,16 @@ class Pinned:
             algorithm: as JOSE names it; the key must be of its kind.
             chain: certificates in DER, the signer's first; empty if there is a kid.
         """
-        if chain:
-            found = None if kid is not None else self._vouched_for(chain)
-        else:
-            found = self._of_kid(kid)
+        found: tuple[str, VerifyingKey] | None = None
+        if not chain:
+            found = None if kid is None else self._by_kid.get(kid)
+        elif kid is None:
+            found = self._vouched_for(chain)
         if found is None or not public_jwk.fits(found[1], algorithm):
             return None
         return found
 
-    def find_pair(
-        self, classic_kid: str, pq_kid: str
-    ) -> tuple[str, Ed25519PublicKey, MLDSA65PublicKey] | None:
-        """Return the authority that both keys are pinned for, and the keys.
-
-        For the suite pq, where both signatures have to be by the same authority.
-
-        Args:
-            classic_kid: thumbprint of an Ed25519 key.
-            pq_kid: thumbprint of an ML-DSA-65 key.
-        """
-        classic, pq = self._by_kid.get(classic_kid), self._by_kid.get(pq_kid)
-        if classic is None or pq is None or classic[0] != pq[0]:
-            return None
-        if not isinstance(classic[1], Ed25519PublicKey):
-            return None
-        if not isinstance(pq[1], MLDSA65PublicKey):
-            return None
-        return classic[0], classic[1], pq[1]
-
-    def _of_kid(self, kid: str | None) -> tuple[str, ClassicKey] | None:
-        found = None if kid is None else self._by_kid.get(kid)
-        if found is None or isinstance(found[1], MLDSA65PublicKey):
-            return None
-        return found[0], found[1]
-
-    def _vouched_for(self, chain: Sequence[bytes]) -> tuple[str, ClassicKey] | None:
+    def _vouched_for(self, chain: Sequence[bytes]) -> tuple[str, VerifyingKey] | None:
         name = certificate_profile.named_authority(chain)
         ca = None if name is None else self._cas.get(name)
         if name is None or ca is None:

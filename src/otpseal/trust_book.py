@@ -27,8 +27,9 @@ from otpseal.errors import KeyRefused, PinForged, PinMissing, PinRefused
 from otpseal.ledger import Ledger
 from otpseal.ports import Clock, Store
 from otpseal.ports_trust import PinnedRow, TrustTransaction
+from otpseal.seed_claims import is_authority_name
 from otpseal.storage_key import StorageKey
-from otpseal.trust import PinnedAuthority, is_authority_name, pin
+from otpseal.trust import PinnedAuthority, pin
 
 #: Most authorities of one service.
 MAX_AUTHORITIES: Final = 64
