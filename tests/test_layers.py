@@ -162,6 +162,11 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {*LEDGER, *SQL} - {name} for name in SQL},
     "adapters.sql_backup": {*LEDGER, *SQL},
     **dict.fromkeys(FILES, LEDGER),
+    "adapters.enrolment_client": {
+        *RULES,
+        "adapters.authority_client",
+        "signed_envelope",
+    },
     "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
     "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
     "adapters.pkcs11_modules": {*LEDGER, "pkcs11_uri"},
@@ -269,6 +274,7 @@ BESIDES: dict[str, set[str]] = {
     "cli.serve": {"http"},
     "cli.workers": {"http"},
     "cli.authority": {"http", "adapters.file_keys"},
+    "cli.enrol": {"adapters.enrolment_client", "enrolment_request"},
     "cli.authority_subscribers": {"adapters.signing_files"},
 }
 
