@@ -299,6 +299,7 @@ def test_a_stranger_names_the_pinned_key(hq: Headquarters) -> None:
         {"typ": None},
         {"kid": None},
         {"kid": 7},
+        {"kid": "\ud800" * 43},
         {"crit": ["exp"], "exp": 1},
         {"b64": False, "crit": ["b64"]},
         {"jku": "https://attacker.example/jwks.json"},
@@ -358,6 +359,7 @@ def test_a_key_of_another_kind(
         {"cty": "jwt"},
         {"kid": None},
         {"kid": "another"},
+        {"kid": "\ud800" * 43},
         {"zip": "DEF"},
         {"typ": "JWT"},
     ],
@@ -403,6 +405,18 @@ def test_other_writings_are_refused(
     """Padding, blanks, parts more or fewer, too long, the JSON form: one writing."""
     with pytest.raises(EnvelopeRefused):
         hq.open(spoil(hq.seal()))
+
+
+def test_a_signature_has_one_writing(hq: Headquarters) -> None:
+    """Its last character has bits that say nothing: they must say nothing."""
+    signed = signed_as_is(hq)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    # 64 bytes leave four such bits, 384 none: then padding makes another writing.
+    last = alphabet[alphabet.index(signed[-1]) ^ 1]
+    other = signed[:-1] + last if hq.signer.algorithm == "Ed25519" else signed + "="
+
+    with pytest.raises(EnvelopeRefused):
+        hq.open(sealed_as_is(hq, other))
 
 
 def test_a_header_of_two_minds(hq: Headquarters) -> None:
