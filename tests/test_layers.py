@@ -92,7 +92,9 @@ ALLOWED: dict[str, set[str]] = {
     "jose_header": {"base64url"},
     "signed_envelope": {*RULES, "base64url", "jose_header", "keypolicy"}
     | {"seed_claims", "signers", "suite"},
-    "pq_envelope": {*RULES, "base64url", "seed_claims", "signers", "suite"},
+    "pq_keys": {*RULES, "base64url", "signers"},
+    "pq_envelope": {*RULES, "base64url", "jose_header", "pq_keys", "seed_claims"}
+    | {"signers", "suite"},
     "storage_key": {*RULES, "padding"},
     "backup_format": RULES,
     "backup_merge": {*RULES, "totp", "account_state"},

@@ -4,8 +4,6 @@ import base64
 import hashlib
 import hmac
 import json
-import shutil
-import subprocess
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +21,7 @@ from joserfc.jwk import OctKey, OKPKey, RSAKey
 from jwcrypto import jwe as other_jwe
 from jwcrypto import jwk as other_jwk
 from jwcrypto import jws as other_jws
+from node_fixture import npm_install, run_node
 from trust_fixture import Headquarters, Pins, encoded
 
 from otpseal import seed_claims, signed_envelope
@@ -193,15 +192,7 @@ console.log(sealed);
 @pytest.fixture(scope="session")
 def jose_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with npm's jose, if it can be had."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("node and npm are not installed")
-    directory = tmp_path_factory.mktemp("jose")
-    (directory / "package.json").write_text('{"type":"module"}')
-    command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "jose@6"]
-    done = subprocess.run(command, cwd=directory, check=False, capture_output=True)
-    if done.returncode:
-        pytest.skip("npm cannot get jose")
-    return directory
+    return npm_install(tmp_path_factory.mktemp("jose"), "jose@6")
 
 
 def test_npms_jose_makes_one(hq: Headquarters, jose_directory: Path) -> None:
@@ -215,18 +206,9 @@ def test_npms_jose_makes_one(hq: Headquarters, jose_directory: Path) -> None:
         "recipient": public_pem(hq.keys.public_key).decode(),
         "audience": hq.keys.kid,
     }
-    script = jose_directory / "make.js"
-    script.write_text(NODE)
-    made = subprocess.run(
-        ["node", str(script)],
-        cwd=jose_directory,
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    made = run_node(jose_directory, NODE, json.dumps(asked))
 
-    assert claims == hq.open(made.stdout.strip()).claims
+    assert claims == hq.open(made).claims
 
 
 # What is not.
