@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from otpseal.pq_envelope import is_pq, open_envelope, seal
 from otpseal.pq_keys import ImportKey, ImportPublicKey, PqSigner
 from otpseal.secret import Secret
 from otpseal.seed_claims import SeedClaims
-from otpseal.signers import OpenedEnvelope, signing_kid
+from otpseal.signers import OpenedEnvelope, VerifyingKey, signing_kid
 
 
 def new_signer() -> PqSigner:
@@ -239,6 +239,7 @@ def test_a_key_of_another_kind(hq: PqHeadquarters) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
+        lambda fields: fields[:1],
         lambda fields: fields[:4],
         lambda fields: [*fields, b""],
         lambda fields: [fields[1], fields[0], *fields[2:]],
@@ -260,10 +261,12 @@ def test_fields_are_exact(
 
 
 def test_nothing_is_left_over(hq: PqHeadquarters) -> None:
-    """A byte more or less behind the last field."""
-    plaintext = pq_envelope._joined(hq.fields())
+    """A byte more or less behind the last field, or one that it only speaks of."""
+    fields = hq.fields()
+    plaintext, head = pq_envelope._joined(fields), pq_envelope._joined(fields[:4])
+    longer = (len(fields[4]) + 1).to_bytes(2, "big")
 
-    for spoilt in (plaintext + b"\0", plaintext[:-1]):
+    for spoilt in (plaintext + b"\0", plaintext[:-1], head + longer + fields[4]):
         with pytest.raises(EnvelopeRefused):
             hq.open(hq.sealed_bytes(spoilt))
 
@@ -305,6 +308,31 @@ def test_other_writings_are_refused(
     """Padding, blanks, another version, too long: one writing."""
     with pytest.raises(EnvelopeRefused):
         hq.open(spoil(hq.seal()))
+
+
+def test_too_long_costs_no_decryption(hq: PqHeadquarters) -> None:
+    """What is refused by its form is never handed to the private key."""
+
+    def never(_kid: str) -> None:
+        raise AssertionError("the key was asked for")
+
+    for text in ("A" * 40_000, f"otpseal-pq1.{hq.key.kid}.{'A' * 40_000}"):
+        with pytest.raises(EnvelopeRefused):
+            open_envelope(text, unwrap=never, pinned=hq.pins)
+
+
+def test_only_kids_are_looked_up(hq: PqHeadquarters) -> None:
+    """A stranger's bytes reach neither the book of keys nor a database under it."""
+
+    class Careful(Pins):
+        def find(
+            self, *, kid: str | None, algorithm: str, chain: Sequence[bytes]
+        ) -> tuple[str, VerifyingKey] | None:
+            raise AssertionError("the book was asked")
+
+    for kid in (b"", b"\xff" * 43, b"'; drop table"):
+        with pytest.raises(EnvelopeRefused):
+            hq.open(hq.sealed_as_is([kid, *hq.fields()[1:]]), Careful())
 
 
 def test_claims_of_an_authority_are_told_apart(hq: PqHeadquarters) -> None:

@@ -41,7 +41,6 @@ from otpseal.signers import signing_kid
 MARKER: Final = "otpseal-pq1"
 
 SEED_BYTES: Final = 32
-PUBLIC_BYTES: Final = 1216
 _KEM_SEED_BYTES: Final = 64
 _KEM_PUBLIC_BYTES: Final = 1184
 _EXPANDED_BYTES: Final = 96
@@ -63,8 +62,6 @@ class ImportPublicKey:
         Raises:
             KeyRefused: another length, or a part that is out of its range.
         """
-        if len(self.raw) != PUBLIC_BYTES:
-            raise KeyRefused(f"a pq import key has {PUBLIC_BYTES} bytes")
         try:
             x25519 = X25519PublicKey.from_public_bytes(self.raw[_KEM_PUBLIC_BYTES:])
             # Fails for the points of small order: every secret with them is zero.
