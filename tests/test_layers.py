@@ -43,6 +43,7 @@ PARTS = [
     "accounts",
     "envelope_opener",
     "service_keys",
+    "pq_import",
     "envelopes",
     "upkeep",
 ]
@@ -156,6 +157,7 @@ ALLOWED: dict[str, set[str]] = {
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
     "envelope_opener": {*LEDGER, *SENDERS},
     "service_keys": {*LEDGER, *SENDERS, "ledger"},
+    "pq_import": {*LEDGER, *SENDERS, "ledger"},
     "envelopes": {*LEDGER, *SENDERS, "ledger", *PARTS[:6]},
     "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},

@@ -34,6 +34,7 @@ from otpseal.errors import (
 )
 from otpseal.ledger import Ledger, MemoryCounts
 from otpseal.ports import AccountRow, Clock, Keys, Store
+from otpseal.pq_import import PqImportKeys
 from otpseal.secret import Secret
 from otpseal.seed_keeping import NewSeed, SeedKeeper, reseeded
 from otpseal.service_keys import ServiceKeys
@@ -75,6 +76,7 @@ class Service:
         callers: who may call the v1 API.
         envelopes: brings seeds whose sender is known.
         own_keys: what receipts are signed with.
+        pq_keys: what envelopes of the suite pq are sealed to.
         upkeep: what is due every minute.
     """
 
@@ -101,7 +103,8 @@ class Service:
         self.accounts = AccountBook(store, storage_key, clock, policy=policy)
         self.callers = CallerBook(store, storage_key, clock)
         self.own_keys = ServiceKeys(store, storage_key, clock)
-        opener = EnvelopeOpener(self._unwrap, self._suites)
+        self.pq_keys = PqImportKeys(store, storage_key, clock)
+        opener = EnvelopeOpener(self._unwrap, self.pq_keys.unwrap, self._suites)
         self.envelopes = EnvelopeImporter(
             store,
             storage_key,
