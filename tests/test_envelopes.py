@@ -2,9 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +38,6 @@ from otpseal.signed_envelope import Signer
 from otpseal.storage_key import StorageKey
 from otpseal.suite import Suite
 from otpseal.totp import Parameters
-from otpseal.trust import pin
 from otpseal.trust_book import TrustBook
 
 
@@ -71,7 +69,7 @@ def hq(book: TrustBook, service_keys: RsaKeys) -> Headquarters:
 
 def pinned(book: TrustBook, hq: Headquarters, prefix: str = "shop/") -> Headquarters:
     """Pin an authority by its key."""
-    book.add(hq.name, prefix, hq.public_jwks())
+    book.add(hq.name, hq.public_jwks(), prefix=prefix)
     return hq
 
 
@@ -227,6 +225,7 @@ def test_what_is_refused_is_counted(
     service: Service,
     hq: Headquarters,
     clock: TurnedClock,
+    *,
     spoil: Spoil,
     error: type[OtpsealError],
     kind: str,
@@ -263,9 +262,7 @@ def test_an_envelope_is_accepted_once(service: Service, hq: Headquarters) -> Non
     assert [] == stored(service)
 
 
-def test_an_older_envelope_never_comes_late(
-    service: Service, hq: Headquarters
-) -> None:
+def test_an_older_envelope_never_comes_late(service: Service, hq: Headquarters) -> None:
     """One that was held back: a seed that was rolled over must not come back."""
     held_back, sent = hq.seal(), hq.seal()
     service.envelopes.bring(sent)
@@ -332,9 +329,10 @@ def test_who_is_removed_brings_nothing(
     service.envelopes.bring(text)
 
     opener = service.envelopes._opener
-    service.envelopes._opener = lambda text, pins: (
-        [opener(text, pins), book.remove("hq")][0]  # type: ignore[func-returns-value]
-    )
+    service.envelopes._opener = lambda text, pins: [
+        opener(text, pins),
+        book.remove("hq"),
+    ][0]  # type: ignore[func-returns-value]
     with pytest.raises(EnvelopeRefused):
         service.envelopes.bring(second)
 

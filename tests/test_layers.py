@@ -46,6 +46,18 @@ PARTS = [
     "envelopes",
     "upkeep",
 ]
+#: What is known of seeds whose sender is known.
+SENDERS = {
+    "suite",
+    "seed_claims",
+    "signers",
+    "signed_envelope",
+    "pq_keys",
+    "pq_envelope",
+    "receipt",
+    "trust",
+    "trust_book",
+}
 #: What administrators do beside it, each by itself.
 ADMIN = {"clock_admin", "moving", "export", "backup", "restore"}
 USE_CASES = {"service", "authority", "minute"}
@@ -70,7 +82,7 @@ FILES = {
     "adapters.file_keys",
     "adapters.file_code_log",
     "adapters.seed_file",
-    "adapters.authority_client",
+    "adapters.authority_address",
 }
 
 #: Module -> what of otpseal it may import. What is not listed here may not exist.
@@ -92,6 +104,7 @@ ALLOWED: dict[str, set[str]] = {
     "keypolicy": RULES,
     "padding": RULES,
     "redaction": RULES,
+    "pkcs11_uri": RULES,
     "account_state": {*RULES, "throttle"},
     "verification": {*RULES, "totp", "throttle", "audit", "account_state"},
     "envelope": {*RULES, "padding"},
@@ -103,8 +116,15 @@ ALLOWED: dict[str, set[str]] = {
     "trust_material": {*RULES, "public_jwk", "certificate_profile"},
     "trust": {*RULES, "account_id", "public_jwk", "certificate_profile"}
     | {"trust_material", "seed_claims"},
-    "seed_claims": {*RULES, "totp", "account_id"},
-    "signed_envelope": {*RULES, "keypolicy", "seed_claims", "suite"},
+    "base64url": set(),
+    "seed_claims": {*RULES, "base64url", "totp", "account_id"},
+    "signers": {"base64url", "keypolicy", "seed_claims", "suite"},
+    "jose_header": {"base64url"},
+    "signed_envelope": {*RULES, "base64url", "jose_header", "keypolicy"}
+    | {"seed_claims", "signers", "suite"},
+    "pq_keys": {*RULES, "base64url", "signers"},
+    "pq_envelope": {*RULES, "base64url", "jose_header", "pq_keys", "seed_claims"}
+    | {"signers", "suite"},
     "storage_key": {*RULES, "padding"},
     "backup_format": RULES,
     "backup_merge": {*RULES, "totp", "account_state"},
@@ -134,12 +154,15 @@ ALLOWED: dict[str, set[str]] = {
     "trust_book": {*LEDGER, "ledger", "trust", "seed_claims"},
     # row 3: use cases and adapters
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
+    "envelope_opener": {*LEDGER, *SENDERS},
+    "service_keys": {*LEDGER, *SENDERS, "ledger"},
+    "envelopes": {*LEDGER, *SENDERS, "ledger", *PARTS[:6]},
     "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "subscribers": {*LEDGER, "ledger", "receipt_form"},
     "enrolment": {*LEDGER, "ledger", "receipt"}
-    | {"seed_claims", "signed_envelope", "enrolment_request"},
-    "service": {*LEDGER, "ledger", *PARTS},
+    | {"public_jwk", "seed_claims", "signed_envelope"},
+    "service": {*LEDGER, *SENDERS, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
     "clock_admin": {*LEDGER, "ledger", "timekeeper"},
     "moving": {*LEDGER, "ledger", "seed_keeping", "formats.row", "travel"},
@@ -156,13 +179,24 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {*LEDGER, *SQL} - {name} for name in SQL},
     "adapters.sql_backup": {*LEDGER, *SQL},
     **dict.fromkeys(FILES, LEDGER),
+    "adapters.enrolment_client": {
+        *RULES,
+        "adapters.authority_client",
+        "signed_envelope",
+    },
+    "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
+    "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
+    "adapters.pkcs11_modules": {*LEDGER, "pkcs11_uri"},
+    "adapters.pkcs11_keys": {*LEDGER, "pkcs11_uri", "adapters.pkcs11_modules"},
     "adapters": set(),
     "adapters.migrations": set(),
     "adapters.migrations.env": SQL,
     # row 4, 5: assembly
     "committer": {*LEDGER, "ledger", *PARTS, *USE_CASES},
     "health": {*LEDGER, "ledger", *PARTS, *USE_CASES},
-    "config": {*RULES, "suite"},
+    "config": {*RULES, "pkcs11_uri", "suite"},
+    "key_source": {*RULES, "adapters.file_keys", "adapters.pkcs11_keys", "config"}
+    | {"ports"},
     "wiring": {
         *LEDGER,
         *PARTS,
@@ -173,22 +207,37 @@ ALLOWED: dict[str, set[str]] = {
         "committer",
         "config",
         "suite",
+        "key_source",
     },
     "logs": {"redaction"},
     # what is looked at without being changed
-    "store_inspection": {*LEDGER, *SQL, "adapters.file_keys", "ledger"}
-    | {"config", "wiring"},
+    "store_inspection": {*LEDGER, *SQL, "ledger"} | {"config", "key_source", "wiring"},
     "file_checks": {*RULES, "findings", "config", "health", "wiring"}
     | {"store_inspection"},
     "doctor": {*LEDGER, "ledger", "service", "adapters.file_code_log", "findings"}
-    | {"config", "health", "wiring", "store_inspection", "file_checks"},
+    | {"config", "health", "key_source", "wiring", "store_inspection", "file_checks"},
+    "wiring_authority": {
+        *LEDGER,
+        "adapters.signing_files",
+        "adapters.file_keys",
+        "certificate_profile",
+        "certificates",
+        "config",
+        "enrolment",
+        "enrolment_request",
+        "public_jwk",
+        "seed_claims",
+        "signed_envelope",
+        "subscribers",
+        "wiring",
+    },
     "wiring_admin": {
         *LEDGER,
         *ADMIN,
         *SQL,
         "adapters.sql_backup",
-        "adapters.file_keys",
         "config",
+        "key_source",
         "service",
         "timekeeper",
         "wiring",
@@ -202,6 +251,7 @@ INSIDE = {
     *PARTS,
     *ADMIN,
     *USE_CASES,
+    *SENDERS,
     "subscribers",
     "enrolment",
     "receipt",
@@ -212,10 +262,12 @@ INSIDE = {
     "events",
     "travel",
     "wiring_admin",
+    "wiring_authority",
     "ledger",
     "committer",
     "health",
     "config",
+    "key_source",
     "wiring",
     "process",
     "logs",
@@ -239,6 +291,8 @@ BESIDES: dict[str, set[str]] = {
     "cli.serve": {"http"},
     "cli.workers": {"http"},
     "cli.authority": {"http", "adapters.file_keys"},
+    "cli.enrol": {"adapters.enrolment_client", "enrolment_request"},
+    "cli.authority_subscribers": {"adapters.signing_files"},
 }
 
 

@@ -5,7 +5,7 @@ One tree, so that a caller can catch as much or as little as it means to::
     OtpsealError
     ├── ConfigurationError       a setting is missing or contradicts another
     ├── KeyRefused               an RSA key that the policy does not accept
-    ├── KeyUnavailable           a key file is missing, open to others or locked
+    ├── KeyUnavailable           a key is not there, open to others or locked
     ├── UnsealFailed             a sealed seed did not open; never says why
     ├── SuiteRefused             sealed seeds of this form are switched off
     ├── EnvelopeRefused          an envelope by no pinned authority; never says why
@@ -74,7 +74,10 @@ class KeyRefused(OtpsealError):
 
 
 class KeyUnavailable(OtpsealError):
-    """A key file is missing, readable by others, or locked by a passphrase."""
+    """A key file is missing, readable by others, or locked by a passphrase.
+
+    Or the token that has the key is not there, or does not let us in.
+    """
 
     code = "key_unavailable"
 

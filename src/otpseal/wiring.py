@@ -18,8 +18,6 @@ from otpseal.adapters.file_code_log import FileCodeLog
 from otpseal.adapters.file_keys import (
     RsaKeys,
     generate_private_key,
-    key_exists,
-    load_keys,
     refuse_existing,
     restore_public_half,
     write_key_pair,
@@ -37,6 +35,7 @@ from otpseal.errors import (
     StoreMismatch,
     UnsealFailed,
 )
+from otpseal.key_source import load_private_key, private_key_exists
 from otpseal.ledger import AuditLog, Ledger
 from otpseal.minute import MinuteJob
 from otpseal.ports import Clock, CodeLog, Keys, Store
@@ -191,28 +190,29 @@ def _open(
     if new_key_bits is None:
         expect_store(settings)
     _make_data_dir(settings.data_dir)
-    key_path = settings.key_path(key_name)
-    passphrase = settings.key_passphrase()
+    in_token = settings.key_uri() is not None
     # Loaded before the store's lock is taken: validating the key takes 0.4 s.
-    keys = load_keys(key_path, passphrase) if key_exists(key_path) else None
-    if keys is not None:
-        restore_public_half(keys.public_key, key_path)
+    is_there = private_key_exists(settings, key_name)
+    keys = load_private_key(settings, key_name) if is_there else None
+    if keys is not None and not in_token:
+        restore_public_half(keys.public_key, settings.key_path(key_name))
 
-    def load_existing() -> RsaKeys:
-        if not key_exists(key_path):
+    def load_existing() -> Keys:
+        if not private_key_exists(settings, key_name):
             raise KeyUnavailable(
-                f"this store belongs to a private key that is not at {key_path}: point"
-                " OTPSEAL_KEY_FILE at it, or restore it from a backup; a new key does"
-                " not open this store"
+                "this store belongs to a private key that is not at"
+                f" {settings.key_path(key_name)}: point OTPSEAL_KEY_FILE at it, or"
+                " restore it from a backup; a new key does not open this store"
             )
-        return load_keys(key_path, passphrase)
+        return load_private_key(settings, key_name)
 
-    def make_keys() -> RsaKeys:
+    def make_keys() -> Keys:
         assert new_key_bits is not None
+        key_path = settings.key_path(key_name)
         refuse_existing(key_path)  # before the long search, not after it
         _log.info("making an RSA-%d key for the new store", new_key_bits)
         key = generate_private_key(new_key_bits)
-        write_key_pair(key, key_path, passphrase)
+        write_key_pair(key, key_path, settings.key_passphrase())
         return RsaKeys(key)
 
     store = SqlStore(
@@ -226,7 +226,7 @@ def _open(
             keys,
             load=load_existing,
             make=make_keys,
-            is_kept=lambda: key_exists(key_path),
+            is_kept=lambda: private_key_exists(settings, key_name),
             may_create=new_key_bits is not None,
             clock=clock,
         )
@@ -267,14 +267,14 @@ def _make_data_dir(path: Path) -> None:
 
 def _unlock(
     store: Store,
-    keys: RsaKeys | None,
+    keys: Keys | None,
     *,
-    load: Callable[[], RsaKeys],
-    make: Callable[[], RsaKeys],
+    load: Callable[[], Keys],
+    make: Callable[[], Keys],
     is_kept: Callable[[], bool],
     may_create: bool,
     clock: Clock,
-) -> tuple[RsaKeys, StorageKey]:
+) -> tuple[Keys, StorageKey]:
     """Return the private key and the storage key that `store` was made with."""
     with store.transaction(patience_s=OPENING_PATIENCE_S) as tx:
         record = tx.storage_key_record()

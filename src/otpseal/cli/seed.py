@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from otpseal.account_id import parse_account_id
-from otpseal.adapters.file_keys import key_exists
+from otpseal.cli import enrol
 from otpseal.cli.options import AsJson, DataDir, KeyFile, OfAccount, print_json
 from otpseal.cli.request import request
 from otpseal.config import load_settings
 from otpseal.envelope_opener import is_envelope
 from otpseal.envelopes import Brought
 from otpseal.errors import ConfigurationError, SeedConflict
+from otpseal.key_source import private_key_exists
 from otpseal.service import DEFAULT_ACCOUNT, Imported
 from otpseal.signed_envelope import MAX_ENVELOPE_CHARS
 from otpseal.wiring import SERVICE_KEY_NAME, open_service
@@ -22,6 +23,8 @@ app = typer.Typer(
     no_args_is_help=True, help="Ask for a sealed seed, import it, replace it."
 )
 app.command("request")(request)
+app.command("enrol")(enrol.enrol)
+app.command("confirm")(enrol.confirm)
 
 SealedFile = Annotated[
     str,
@@ -87,7 +90,7 @@ def _import(
     sealed = _read(file)
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     # A new key could open no seed that was sealed before it was made.
-    has_key = key_exists(settings.key_path(SERVICE_KEY_NAME))
+    has_key = private_key_exists(settings, SERVICE_KEY_NAME)
     with open_service(settings, create=has_key) as opened:
         if is_envelope(sealed):
             if replace or account != DEFAULT_ACCOUNT:
