@@ -46,6 +46,8 @@ PARTS = [
     "envelopes",
     "upkeep",
 ]
+#: What is known of seeds whose sender is known.
+SENDERS = {"suite", "seed_claims", "signed_envelope", "receipt", "trust", "trust_book"}
 #: What administrators do beside it, each by itself.
 ADMIN = {"clock_admin", "moving", "export", "backup", "restore"}
 USE_CASES = {"service", "authority", "minute"}
@@ -135,12 +137,15 @@ ALLOWED: dict[str, set[str]] = {
     "trust_book": {*LEDGER, "ledger", "trust", "seed_claims"},
     # row 3: use cases and adapters
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
+    "envelope_opener": {*LEDGER, *SENDERS},
+    "service_keys": {*LEDGER, *SENDERS, "ledger"},
+    "envelopes": {*LEDGER, *SENDERS, "ledger", *PARTS[:6]},
     "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "subscribers": {*LEDGER, "ledger", "receipt_form"},
     "enrolment": {*LEDGER, "ledger", "receipt"}
     | {"public_jwk", "seed_claims", "signed_envelope"},
-    "service": {*LEDGER, "ledger", *PARTS},
+    "service": {*LEDGER, *SENDERS, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
     "clock_admin": {*LEDGER, "ledger", "timekeeper"},
     "moving": {*LEDGER, "ledger", "seed_keeping", "formats.row", "travel"},
@@ -229,6 +234,7 @@ INSIDE = {
     *PARTS,
     *ADMIN,
     *USE_CASES,
+    *SENDERS,
     "subscribers",
     "enrolment",
     "receipt",
