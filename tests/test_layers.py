@@ -47,7 +47,17 @@ PARTS = [
     "upkeep",
 ]
 #: What is known of seeds whose sender is known.
-SENDERS = {"suite", "seed_claims", "signed_envelope", "receipt", "trust", "trust_book"}
+SENDERS = {
+    "suite",
+    "seed_claims",
+    "signers",
+    "signed_envelope",
+    "pq_keys",
+    "pq_envelope",
+    "receipt",
+    "trust",
+    "trust_book",
+}
 #: What administrators do beside it, each by itself.
 ADMIN = {"clock_admin", "moving", "export", "backup", "restore"}
 USE_CASES = {"service", "authority", "minute"}
@@ -106,8 +116,15 @@ ALLOWED: dict[str, set[str]] = {
     "trust_material": {*RULES, "public_jwk", "certificate_profile"},
     "trust": {*RULES, "account_id", "public_jwk", "certificate_profile"}
     | {"trust_material", "seed_claims"},
-    "seed_claims": {*RULES, "totp", "account_id"},
-    "signed_envelope": {*RULES, "keypolicy", "seed_claims", "suite"},
+    "base64url": set(),
+    "seed_claims": {*RULES, "base64url", "totp", "account_id"},
+    "signers": {"base64url", "keypolicy", "seed_claims", "suite"},
+    "jose_header": {"base64url"},
+    "signed_envelope": {*RULES, "base64url", "jose_header", "keypolicy"}
+    | {"seed_claims", "signers", "suite"},
+    "pq_keys": {*RULES, "base64url", "signers"},
+    "pq_envelope": {*RULES, "base64url", "jose_header", "pq_keys", "seed_claims"}
+    | {"signers", "suite"},
     "storage_key": {*RULES, "padding"},
     "backup_format": RULES,
     "backup_merge": {*RULES, "totp", "account_state"},
