@@ -55,6 +55,9 @@ VOCABULARY = [
     "envelope.refused",
     "envelope.replayed",
     "envelope.stale",
+    "import-key.prepared",
+    "import-key.refused",
+    "import-key.rotated",
     "key.made",
     "recovery.made",
     "recovery.used",
@@ -63,6 +66,7 @@ VOCABULARY = [
     "seed.refused",
     "seed.repeated",
     "seed.replaced",
+    "storage-key.replaced",
     "store.created",
 ]
 

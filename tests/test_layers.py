@@ -28,6 +28,7 @@ LEDGER = {
     "padding",
     "keypolicy",
     "storage_key",
+    "key_records",
     "ports_trust",
     "ports_keys",
     "ports",
@@ -96,6 +97,7 @@ ALLOWED: dict[str, set[str]] = {
     "seed_claims": {*RULES, "totp", "account_id"},
     "signed_envelope": {*RULES, "keypolicy", "seed_claims", "suite"},
     "storage_key": {*RULES, "padding"},
+    "key_records": {*RULES, "storage_key"},
     "backup_format": RULES,
     "backup_merge": {*RULES, "totp", "account_state"},
     "travel": {*RULES, "totp", "padding", "account_id"},
@@ -118,7 +120,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     # row 2: ports, and what every use case writes through them
     "ports_trust": RULES,
-    "ports_keys": RULES,
+    "ports_keys": {*RULES, "storage_key", "key_records"},
     "ports": LEDGER - {"ports"},
     "ledger": LEDGER,
     # row 3: use cases and adapters
