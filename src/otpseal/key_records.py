@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -88,6 +89,35 @@ class ImportKeyRow:
         if self.until is not None:
             parts.append(struct.pack(">d", self.until))
         return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLives:
+    """Where a store's import keys are in their lives, as it said at one instant.
+
+    Attributes:
+        active: kid of the key that the storage key's record names; it alone says so.
+        rows: the genuine rows by kid. That of the active key may be missing, in a
+            store whose key was never replaced.
+    """
+
+    active: str
+    rows: Mapping[str, ImportKeyRow] = field(default_factory=dict)
+
+    def state_of(self, kid: str, now: float) -> KeyState | None:
+        """Return where a key is in its life at `now`; None if it is not known."""
+        if kid == self.active:
+            return KeyState.ACTIVE
+        row = self.rows.get(kid)
+        if row is None:
+            return None
+        state = row.state_at(now)
+        return KeyState.RETIRED if state is KeyState.ACTIVE else state
+
+    def in_state(self, now: float, *states: KeyState) -> list[str]:
+        """Return the kids that are in one of these states at `now`, sorted."""
+        kids = {self.active, *self.rows}
+        return sorted(kid for kid in kids if self.state_of(kid, now) in states)
 
 
 def rsa_jwk(key: RSAPublicKey) -> str:

@@ -24,6 +24,7 @@ from otpseal.adapters.file_keys import (
     restore_public_half,
     write_key_pair,
 )
+from otpseal.adapters.key_siblings import Searching, SiblingKeys, unannounced
 from otpseal.adapters.seed_file import open_seed_file
 from otpseal.adapters.sql_engine import OPENING_PATIENCE_S, open_engine
 from otpseal.adapters.sql_store import SqlStore
@@ -37,6 +38,7 @@ from otpseal.errors import (
     StoreMismatch,
     UnsealFailed,
 )
+from otpseal.key_ring import KeyRing
 from otpseal.ledger import AuditLog, Ledger
 from otpseal.minute import MinuteJob
 from otpseal.ports import Clock, CodeLog, Keys, Store
@@ -79,11 +81,13 @@ class OpenedService(Opened):
         service: the use cases.
         code_log: the one-line-a-minute file, if one is configured.
         minute_job: what cron runs, if a code log is configured.
+        key_ring: the import keys of every age; `keys` is the same.
     """
 
     service: Service
     code_log: CodeLog | None
     minute_job: MinuteJob | None
+    key_ring: KeyRing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +123,17 @@ def open_service(
     with _open(
         settings, SERVICE_KEY_NAME, clock, SERVICE_KEY_BITS if create else None
     ) as opened:
+        ring = KeyRing(
+            opened.keys,
+            store=opened.store,
+            storage_key=opened.storage_key,
+            load=key_files(settings).load,
+            clock=clock,
+            monotonic=monotonic,
+        )
         service = Service(
             opened.store,
-            keys=opened.keys,
+            keys=ring,
             storage_key=opened.storage_key,
             clock=clock,
             monotonic=monotonic,
@@ -146,13 +158,27 @@ def open_service(
         yield OpenedService(
             store=opened.store,
             directory=opened.directory,
-            keys=opened.keys,
+            keys=ring,
             storage_key=opened.storage_key,
             audit=opened.audit,
             service=service,
             code_log=code_log,
             minute_job=job,
+            key_ring=ring,
         )
+
+
+def key_files(settings: Settings, *, searching: Searching = unannounced) -> SiblingKeys:
+    """Return the service's import keys, as files beside one another.
+
+    `searching` is entered while a key of that many bits is made.
+    """
+    return SiblingKeys(
+        settings.key_path(SERVICE_KEY_NAME),
+        settings.key_passphrase(),
+        bits=SERVICE_KEY_BITS,
+        searching=searching,
+    )
 
 
 @contextmanager
@@ -226,6 +252,7 @@ def _open(
             store,
             keys,
             load=load_existing,
+            load_current=SiblingKeys(key_path, passphrase).load_current,
             make=make_keys,
             is_kept=lambda: key_exists(key_path),
             may_create=new_key_bits is not None,
@@ -271,6 +298,7 @@ def _unlock(
     keys: RsaKeys | None,
     *,
     load: Callable[[], RsaKeys],
+    load_current: Callable[[str], RsaKeys | None],
     make: Callable[[], RsaKeys],
     is_kept: Callable[[], bool],
     may_create: bool,
@@ -301,6 +329,10 @@ def _unlock(
             return keys, storage_key
         # Another process may have made it while this one waited for the lock.
         keys = keys or load()
+        kid = StorageKey.record_kid(record)
+        if keys.kid != kid:
+            # A rotation was interrupted, or is at this point just now.
+            keys = load_current(kid) or keys
         return keys, StorageKey.unwrap(record, keys)
 
 
