@@ -385,6 +385,9 @@ class MemoryTransaction:
         self.tables.envelopes[authority, jti] = expires_at
         return True
 
+    def has_envelope(self, authority: str, jti: str) -> bool:
+        return (authority, jti) in self.tables.envelopes
+
     def forget_envelopes(self, before: float) -> int:
         known = self.tables.envelopes
         kept = {key: until for key, until in known.items() if until >= before}

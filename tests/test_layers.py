@@ -42,8 +42,13 @@ PARTS = [
     "decider",
     "callers",
     "accounts",
+    "envelope_opener",
+    "service_keys",
+    "envelopes",
     "upkeep",
 ]
+#: What is known of seeds whose sender is known.
+SENDERS = {"suite", "seed_claims", "signed_envelope", "receipt", "trust", "trust_book"}
 #: What administrators do beside it, each by itself.
 ADMIN = {"clock_admin", "moving", "export", "backup", "restore"}
 USE_CASES = {"service", "authority", "minute"}
@@ -68,7 +73,7 @@ FILES = {
     "adapters.file_keys",
     "adapters.file_code_log",
     "adapters.seed_file",
-    "adapters.authority_client",
+    "adapters.authority_address",
 }
 
 #: Module -> what of otpseal it may import. What is not listed here may not exist.
@@ -90,14 +95,22 @@ ALLOWED: dict[str, set[str]] = {
     "keypolicy": RULES,
     "padding": RULES,
     "redaction": RULES,
+    "pkcs11_uri": RULES,
     "account_state": {*RULES, "throttle"},
     "verification": {*RULES, "totp", "throttle", "audit", "account_state"},
     "envelope": {*RULES, "padding"},
     "proof": {*RULES, "padding", "keypolicy"},
+    "public_jwk": {*RULES, "keypolicy"},
+    "certificate_profile": {*RULES, "keypolicy", "public_jwk"},
+    "certificates": {*RULES, "keypolicy", "public_jwk", "certificate_profile"},
+    "enrolment_request": {*RULES, "keypolicy", "storage_key"},
+    "trust_material": {*RULES, "public_jwk", "certificate_profile"},
+    "trust": {*RULES, "account_id", "public_jwk", "certificate_profile"}
+    | {"trust_material", "seed_claims"},
     "seed_claims": {*RULES, "totp", "account_id"},
     "signed_envelope": {*RULES, "keypolicy", "seed_claims", "suite"},
     "storage_key": {*RULES, "padding"},
-    "key_records": {*RULES, "storage_key"},
+    "key_records": {*RULES, "storage_key", "public_jwk"},
     "backup_format": RULES,
     "backup_merge": {*RULES, "totp", "account_state"},
     "travel": {*RULES, "totp", "padding", "account_id"},
@@ -124,8 +137,12 @@ ALLOWED: dict[str, set[str]] = {
     "ports": LEDGER - {"ports"},
     "ports_key_files": LEDGER,
     "ledger": LEDGER,
+    "trust_book": {*LEDGER, "ledger", "trust", "seed_claims"},
     # row 3: use cases and adapters
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
+    "envelope_opener": {*LEDGER, *SENDERS},
+    "service_keys": {*LEDGER, *SENDERS, "ledger"},
+    "envelopes": {*LEDGER, *SENDERS, "ledger", *PARTS[:6]},
     "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "subscribers": {*LEDGER, "ledger", "receipt_form"},
@@ -133,8 +150,8 @@ ALLOWED: dict[str, set[str]] = {
     "key_ring": {*LEDGER, "ledger", "key_lifecycle"},
     "key_report": {*LEDGER, "ledger", "key_lifecycle"},
     "enrolment": {*LEDGER, "ledger", "receipt"}
-    | {"seed_claims", "signed_envelope", "enrolment_request"},
-    "service": {*LEDGER, "ledger", *PARTS},
+    | {"public_jwk", "seed_claims", "signed_envelope"},
+    "service": {*LEDGER, *SENDERS, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
     "clock_admin": {*LEDGER, "ledger", "timekeeper"},
     "moving": {*LEDGER, "ledger", "seed_keeping", "formats.row", "travel"},
@@ -152,13 +169,19 @@ ALLOWED: dict[str, set[str]] = {
     "adapters.sql_backup": {*LEDGER, *SQL},
     **dict.fromkeys(FILES, LEDGER),
     "adapters.key_siblings": {*LEDGER, "ports_key_files", "adapters.file_keys"},
+    "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
+    "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
+    "adapters.pkcs11_modules": {*LEDGER, "pkcs11_uri"},
+    "adapters.pkcs11_keys": {*LEDGER, "pkcs11_uri", "adapters.pkcs11_modules"},
     "adapters": set(),
     "adapters.migrations": set(),
     "adapters.migrations.env": SQL,
     # row 4, 5: assembly
     "committer": {*LEDGER, "ledger", *PARTS, *USE_CASES},
     "health": {*LEDGER, "ledger", *PARTS, *USE_CASES},
-    "config": {*RULES, "suite"},
+    "config": {*RULES, "pkcs11_uri", "suite"},
+    "key_source": {*RULES, "adapters.file_keys", "adapters.pkcs11_keys", "config"}
+    | {"ports"},
     "wiring": {
         *LEDGER,
         "key_ring",
@@ -171,25 +194,40 @@ ALLOWED: dict[str, set[str]] = {
         "committer",
         "config",
         "suite",
+        "key_source",
     },
     "logs": {"redaction"},
     # what is looked at without being changed
-    "store_inspection": {*LEDGER, *SQL, "adapters.file_keys", "ledger"}
-    | {"config", "wiring"},
+    "store_inspection": {*LEDGER, *SQL, "ledger"} | {"config", "key_source", "wiring"},
     "file_checks": {*RULES, "findings", "config", "health", "wiring"}
     | {"store_inspection"},
     "doctor": {*LEDGER, "ledger", "service", "adapters.file_code_log", "findings"}
-    | {"config", "health", "wiring", "store_inspection", "file_checks"},
+    | {"config", "health", "key_source", "wiring", "store_inspection", "file_checks"},
+    "wiring_authority": {
+        *LEDGER,
+        "adapters.signing_files",
+        "adapters.file_keys",
+        "certificate_profile",
+        "certificates",
+        "config",
+        "enrolment",
+        "enrolment_request",
+        "public_jwk",
+        "seed_claims",
+        "signed_envelope",
+        "subscribers",
+        "wiring",
+    },
     "wiring_admin": {
         *LEDGER,
         *ADMIN,
         *SQL,
         "adapters.sql_backup",
-        "adapters.file_keys",
         "adapters.key_siblings",
         "key_lifecycle",
         "ports_key_files",
         "config",
+        "key_source",
         "service",
         "timekeeper",
         "wiring",
@@ -203,6 +241,7 @@ INSIDE = {
     *PARTS,
     *ADMIN,
     *USE_CASES,
+    *SENDERS,
     "subscribers",
     "enrolment",
     "receipt",
@@ -217,10 +256,12 @@ INSIDE = {
     "events",
     "travel",
     "wiring_admin",
+    "wiring_authority",
     "ledger",
     "committer",
     "health",
     "config",
+    "key_source",
     "wiring",
     "process",
     "logs",
@@ -244,6 +285,7 @@ BESIDES: dict[str, set[str]] = {
     "cli.serve": {"http"},
     "cli.workers": {"http"},
     "cli.authority": {"http", "adapters.file_keys"},
+    "cli.authority_subscribers": {"adapters.signing_files"},
 }
 
 

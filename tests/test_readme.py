@@ -303,7 +303,7 @@ class TestTables:
         """docs/protocol.md names the labels and tags of the source, and no other."""
         source = "".join(
             (ROOT / "src" / "otpseal" / name).read_text("utf-8")
-            for name in ("storage_key.py", "authority.py", "access.py")
+            for name in ("storage_key.py", "authority.py", "access.py", "receipt.py")
         )
         pattern = r"[`\"](otpseal [a-z ]+ v[12])(?:\\0)?[`\"]"
 

@@ -69,6 +69,8 @@ def test_an_envelope_is_remembered_once(store: Store) -> None:
         assert not tx.remember_envelope("a", "1", 9.0)
 
     with store.transaction() as tx:
+        assert tx.has_envelope("a", "1")
+        assert not tx.has_envelope("a", "2")
         assert not tx.remember_envelope("a", "1", 5.0)
         assert tx.remember_envelope("a", "2", 5.0)
 

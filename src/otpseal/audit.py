@@ -163,6 +163,13 @@ class Kind(StrEnum):
     AUDIT_PRUNED = "audit.pruned"
     """Events `before` a time were deleted, `count` of them."""
 
+    AUTHORITY_PINNED = "authority.pinned"
+    """An administrator pinned an `authority`; `prefix`, `keys`, `replaced` (1 if one
+    of that name was pinned before)."""
+
+    AUTHORITY_UNPINNED = "authority.unpinned"
+    """An administrator removed a pinned `authority`."""
+
     SEED_ISSUED = "authority.seed-issued"
     """The authority made a seed for a new pair; `pair`, `kid`."""
 

@@ -20,9 +20,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from otpseal import keypolicy, receipt, signed_envelope, subscription
+from otpseal import keypolicy, public_jwk, receipt, signed_envelope, subscription
 from otpseal.audit import NO_ACCOUNT, Event, Kind
-from otpseal.enrolment_request import EnrolmentRequest, parse_request
 from otpseal.errors import (
     EnrolmentRefused,
     KeyRefused,
@@ -43,6 +42,11 @@ _JTI_BYTES: Final = 16
 
 #: Makes a certificate, PEM, for a subscriber's key at a time in Unix seconds.
 Certify = Callable[[RSAPublicKey, str, float], str]
+
+
+#: Reads a PKCS#10 request, DER: the key, which the request proves to be held, and the
+#: challengePassword. Raises `EnrolmentRefused` or `KeyRefused`.
+ReadRequest = Callable[[bytes], tuple[RSAPublicKey, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class EnrolmentDesk:
         storage_key: what protects the authority's copies of the seeds.
         clock: gives the Unix time.
         identity: what it signs with.
+        read_request: checks a request and its signature.
     """
 
     def __init__(
@@ -91,11 +96,13 @@ class EnrolmentDesk:
         clock: Clock,
         *,
         identity: Identity,
+        read_request: ReadRequest,
     ) -> None:
         self._store = store
         self._storage_key = storage_key
         self._clock = clock
         self._identity = identity
+        self._read = read_request
 
     def enrol(self, csr: bytes, *, receipt_key: bytes | None = None) -> Enrolled:
         """Answer a service's request with an envelope for its key.
@@ -114,9 +121,9 @@ class EnrolmentDesk:
                 as good as before.
         """
         try:
-            request = parse_request(csr)
-            kid = keypolicy.key_id(request.key)
-            digest = subscription.digest_of(request.challenge)
+            key, challenge = self._read(csr)
+            kid = keypolicy.key_id(keypolicy.check_public_key(key))
+            digest = subscription.digest_of(challenge)
             if digest is None or not _is_receipt_key(receipt_key):
                 raise EnrolmentRefused
         except (EnrolmentRefused, KeyRefused):
@@ -135,7 +142,7 @@ class EnrolmentDesk:
                 if ticket.answer is not None:
                     ledger.count(Kind.ENVELOPE_REPEATED, NO_ACCOUNT, now)
                     return _answer(ticket.answer)
-                return self._issue(tx, ticket, request, receipt_key, now)
+                return self._issue(tx, ticket, key, receipt_key, now)
         # Raised only here: an exception inside would undo the count.
         raise EnrolmentRefused
 
@@ -143,18 +150,16 @@ class EnrolmentDesk:
         self,
         tx: Transaction,
         ticket: Ticket,
-        request: EnrolmentRequest,
+        key: RSAPublicKey,
         receipt_key: bytes | None,
         now: float,
     ) -> Enrolled:
-        claims = self._claims(tx, ticket, request.key, now)
+        claims = self._claims(tx, ticket, key, now)
         identity = self._identity
-        text = signed_envelope.seal(
-            claims, signer=identity.signer, recipient=request.key
-        )
+        text = signed_envelope.seal(claims, signer=identity.signer, recipient=key)
         certificate = None
         if identity.certify is not None:
-            certificate = identity.certify(request.key, ticket.subscriber, now)
+            certificate = identity.certify(key, ticket.subscriber, now)
         place = subscription.envelope_place(claims.jti, claims.account, claims.audience)
         tx.put_issued_envelope(
             IssuedEnvelope(
@@ -172,7 +177,7 @@ class EnrolmentDesk:
         )
         stored = json.dumps({"envelope": text, "certificate": certificate})
         tx.put_ticket(replace(ticket, kid=claims.audience, answer=stored))
-        detail = {
+        detail: dict[str, int | str] = {
             "subscriber": ticket.subscriber,
             "kid": claims.audience,
             "jti": claims.jti,
@@ -269,8 +274,8 @@ def _is_receipt_key(raw: bytes | None) -> bool:
     if raw is None:
         return True
     try:
-        Ed25519PublicKey.from_public_bytes(raw)
-    except (ValueError, UnsupportedAlgorithm):
+        public_jwk.check_key(Ed25519PublicKey.from_public_bytes(raw))
+    except (ValueError, UnsupportedAlgorithm, KeyRefused):
         return False
     return True
 

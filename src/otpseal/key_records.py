@@ -10,7 +10,6 @@ rotation replaces, so that a copy of an older row is worth nothing::
 Times are IEEE 754 doubles, big endian.
 """
 
-import base64
 import hashlib
 import hmac
 import json
@@ -22,6 +21,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from otpseal import public_jwk
 from otpseal.storage_key import StorageKey
 
 _VERSION: Final = b"\x01"
@@ -122,14 +122,5 @@ class KeyLives:
 
 def rsa_jwk(key: RSAPublicKey) -> str:
     """Return the members of RFC 7638 of an RSA key as canonical JSON."""
-    numbers = key.public_numbers()
-    members = {"e": _uint(numbers.e), "kty": "RSA", "n": _uint(numbers.n)}
-    return json.dumps(members, sort_keys=True, separators=(",", ":"))
-
-
-def _uint(value: int) -> str:
-    return _base64url(value.to_bytes((value.bit_length() + 7) // 8, "big"))
-
-
-def _base64url(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+    canonical = public_jwk.canonical(key)
+    return json.dumps(canonical, sort_keys=True, separators=(",", ":"))

@@ -62,6 +62,9 @@ class TrustTransaction(Protocol):
         first, and gets False once that is committed.
         """
 
+    def has_envelope(self, authority: str, jti: str) -> bool:
+        """Tell whether an envelope is remembered."""
+
     def forget_envelopes(self, before: float) -> int:
         """Forget the envelopes that expired before that; returns how many."""
 

@@ -91,6 +91,7 @@ class StorageKey:
         self._throttled = self._subkey(b"otpseal throttle v1")
         self._recovery = self._subkey(b"otpseal recovery code v1")
         self._backups = self._subkey(b"otpseal backup v1")
+        self._pins = self._subkey(b"otpseal pinned authority v1")
         self._secrets = AESGCM(self._subkey(b"otpseal service keys v1"))
         self._import_keys = self._subkey(b"otpseal import key v1")
 
@@ -267,6 +268,10 @@ class StorageKey:
     def import_key_mac(self, canonical_row: bytes) -> bytes:
         """Return the 32-byte MAC of an import key's row."""
         return hmac.digest(self._import_keys, canonical_row, "sha256")
+
+    def trust_mac(self, canonical_pin: bytes) -> bytes:
+        """Return the 32-byte MAC of a pinned authority's canonical bytes."""
+        return hmac.digest(self._pins, canonical_pin, "sha256")
 
     def backup_mac(self) -> "hmac.HMAC":
         """Return a fresh HMAC-SHA-256 over a backup's bytes."""

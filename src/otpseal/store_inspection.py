@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from otpseal.adapters.file_keys import load_keys
 from otpseal.adapters.sql_engine import open_engine
 from otpseal.adapters.sql_revision import expect_our_schema
 from otpseal.adapters.sql_store import SqlStore
 from otpseal.config import Settings
 from otpseal.errors import StoreMismatch, StoreUnavailable
+from otpseal.key_source import load_private_key
 from otpseal.ledger import AuditLog
 from otpseal.ports import Clock
 from otpseal.storage_key import StorageKey
@@ -43,7 +43,7 @@ def inspect_store(settings: Settings, *, clock: Clock) -> Iterator[Opened]:
         StoreMismatch: key and store do not belong together, or it is empty.
         StoreUnavailable: it is missing, unreadable, or of another schema than ours.
     """
-    keys = load_keys(settings.key_path(SERVICE_KEY_NAME), settings.key_passphrase())
+    keys = load_private_key(settings, SERVICE_KEY_NAME)
     path = database_path(settings)
     if path is not None and not path.exists():
         raise StoreUnavailable(f"there is no database at {path}")

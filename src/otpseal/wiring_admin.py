@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from otpseal.adapters import sql_backup
-from otpseal.adapters.file_keys import load_keys
 from otpseal.adapters.key_siblings import Searching, unannounced
 from otpseal.adapters.sql_engine import open_engine
 from otpseal.adapters.sql_store import SqlStore
@@ -17,6 +16,7 @@ from otpseal.config import Settings
 from otpseal.errors import ConfigurationError
 from otpseal.export import Exporter
 from otpseal.key_lifecycle import KeyLifecycle
+from otpseal.key_source import load_private_key
 from otpseal.moving import Mover
 from otpseal.ports import Clock
 from otpseal.ports_key_files import Seam, unseen
@@ -73,7 +73,7 @@ def make_restorer(settings: Settings, *, clock: Clock = time.time) -> Restorer:
     Raises:
         KeyUnavailable, KeyRefused: the private key is not there.
     """
-    keys = load_keys(settings.key_path(SERVICE_KEY_NAME), settings.key_passphrase())
+    keys = load_private_key(settings, SERVICE_KEY_NAME)
 
     @contextmanager
     def opened() -> Iterator[sql_backup.SqlArchive]:

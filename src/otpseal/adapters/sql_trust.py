@@ -45,6 +45,14 @@ class TrustTables(Tables):
         values = {"authority": authority, "jti": jti, "expires_at": expires_at}
         return self._connection.execute(told, values).one_or_none() is not None
 
+    def has_envelope(self, authority: str, jti: str) -> bool:
+        """See `otpseal.ports_trust.TrustTransaction`."""
+        table = schema.accepted_envelopes
+        query = select(table.c.jti).where(
+            table.c.authority == authority, table.c.jti == jti
+        )
+        return self._connection.execute(query).one_or_none() is not None
+
     def forget_envelopes(self, before: float) -> int:
         """See `otpseal.ports_trust.TrustTransaction`."""
         table = schema.accepted_envelopes

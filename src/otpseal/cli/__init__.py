@@ -11,6 +11,7 @@ from otpseal.cli import (
     account,
     audit,
     authority,
+    authority_subscribers,
     backup,
     clock,
     code,
@@ -68,6 +69,10 @@ app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.add_typer(clock.app, name="clock")
 app.add_typer(proof.app, name="proof")
+authority.app.command("init")(authority_subscribers.init)
+authority.app.add_typer(authority_subscribers.subscriber_app, name="subscriber")
+authority.app.command("ticket")(authority_subscribers.ticket)
+authority.app.command("status")(authority_subscribers.status)
 app.add_typer(authority.app, name="authority")
 
 

@@ -45,6 +45,7 @@ from otpseal.http.request_id import enter, told
 from otpseal.http.schemas import Health, add_classic_paths
 from otpseal.http.v1 import PREFIX, V1Api
 from otpseal.http.v1_accounts import AccountCalls
+from otpseal.http.v1_envelopes import EnvelopeCalls
 from otpseal.http.v1_events import EventCalls
 from otpseal.http.v1_openapi import add_v1_paths
 from otpseal.http.v1_problems import INTERNAL as V1_INTERNAL
@@ -181,11 +182,14 @@ def _create_v1(
     accounts = AccountCalls(service, work=work, decryptions=queues.decryptions)
     reader = EventReader(opened.store, opened.storage_key, service.clock)
     events = EventCalls(reader, work=work)
+    envelopes = EnvelopeCalls(
+        service.envelopes, service.accounts, work=work, decryptions=queues.decryptions
+    )
     return V1Api(
         service,
         committer=queues.committer,
         work=work,
-        paths={**accounts.paths, **events.paths},
+        paths={**accounts.paths, **events.paths, **envelopes.paths},
         one=accounts.one,
         verbs=accounts.verbs,
         refused=refused,
