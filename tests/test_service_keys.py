@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 from conftest import TurnedClock
@@ -97,3 +98,20 @@ def test_a_damaged_secret_is_refused(storage_key: StorageKey, damage: bytes) -> 
     """Cut short, of another version or altered: refused by the one error."""
     with pytest.raises(SeedUnreadable):
         storage_key.open_secret(damage, "receipt", "kid")
+
+
+def test_a_planted_public_key_is_not_published(
+    store: Store, storage_key: StorageKey, clock: TurnedClock
+) -> None:
+    """Neither a row of the database's writer nor his public half in a row of ours."""
+    own = ServiceKeys(store, storage_key, clock)
+    kid, key = own.receipt_key()
+    with store.transaction() as tx:
+        (row,) = tx.service_keys()
+        tx.replace_service_key(replace(row, public='{"kty":"oct"}'))
+        tx.add_service_key(replace(row, kid="his"))
+
+    (jwk,) = own.public_jwks()
+
+    assert kid == jwk["kid"]
+    assert key.public_key() == OKPKey.import_key(jwk).public_key

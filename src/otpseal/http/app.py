@@ -50,7 +50,6 @@ from otpseal.http.v1_events import EventCalls
 from otpseal.http.v1_openapi import add_v1_paths
 from otpseal.http.v1_problems import INTERNAL as V1_INTERNAL
 from otpseal.http.wire import App, Disconnected, Receive, Scope, Send
-from otpseal.service_keys import ServiceKeys
 from otpseal.wiring import OpenedService
 
 #: A health check reads the store; strangers may not make it read more often.
@@ -102,8 +101,7 @@ def create_app(
     pages = _create_pages(reason, _lifespan(opened, settings, queues), settings)
     add_probes(pages, reason, readiness or Readiness())
     if opened.key_ring is not None:
-        own = ServiceKeys(opened.store, opened.storage_key, opened.service.clock)
-        add_jwks(pages, opened.key_ring, own, queues.work)
+        add_jwks(pages, opened.key_ring, opened.service.own_keys, queues.work)
     # On a port of its own alone, unless whoever reaches this one has a token.
     if metrics is not None and metrics_token is not None:
         shown = MetricsPage(metrics.page, metrics_token)
