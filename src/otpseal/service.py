@@ -10,7 +10,7 @@ administrator's and an application's dealings with accounts, `otpseal.callers` w
 call the v1 API, `otpseal.upkeep` what happens every minute.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum, auto
 
 from otpseal import envelope, throttle, totp
@@ -70,6 +70,8 @@ class Service:
         policy: the price of wrong codes.
         alarm_failures: see `otpseal.upkeep`.
         suites: the forms of sealed seeds that are taken.
+        unwrap: gives the decryption of the import key of a kid, or None; by default
+            that of `keys` alone.
 
     Attributes:
         accounts: what applications and administrators do with accounts.
@@ -92,6 +94,7 @@ class Service:
         policy: throttle.Policy = throttle.DEFAULT_POLICY,
         alarm_failures: int = 0,
         suites: Collection[Suite] = tuple(Suite),
+        unwrap: Callable[[str], Unwrap | None] | None = None,
     ) -> None:
         self.store = store
         self.keys = keys
@@ -104,7 +107,9 @@ class Service:
         self.callers = CallerBook(store, storage_key, clock)
         self.own_keys = ServiceKeys(store, storage_key, clock)
         self.pq_keys = PqImportKeys(store, storage_key, clock)
-        opener = EnvelopeOpener(self._unwrap, self.pq_keys.unwrap, self._suites)
+        opener = EnvelopeOpener(
+            unwrap or self._unwrap, self.pq_keys.unwrap, self._suites
+        )
         self.envelopes = EnvelopeImporter(
             store,
             storage_key,
