@@ -76,6 +76,7 @@ class Service:
     Attributes:
         accounts: what applications and administrators do with accounts.
         callers: who may call the v1 API.
+        suites: the forms of sealed seeds that are taken.
         envelopes: brings seeds whose sender is known.
         own_keys: what receipts are signed with.
         pq_keys: what envelopes of the suite pq are sealed to.
@@ -100,7 +101,7 @@ class Service:
         self.keys = keys
         self.clock = clock
         self.storage_key = storage_key
-        self._suites = frozenset(suites)
+        self.suites = frozenset(suites)
         self.timekeeper = Timekeeper(monotonic)
         self._repeats = MemoryCounts()
         self.accounts = AccountBook(store, storage_key, clock, policy=policy)
@@ -108,7 +109,7 @@ class Service:
         self.own_keys = ServiceKeys(store, storage_key, clock)
         self.pq_keys = PqImportKeys(store, storage_key, clock)
         opener = EnvelopeOpener(
-            unwrap or self._unwrap, self.pq_keys.unwrap, self._suites
+            unwrap or self._unwrap, self.pq_keys.unwrap, self.suites
         )
         self.envelopes = EnvelopeImporter(
             store,
@@ -169,7 +170,7 @@ class Service:
         Raises:
             SuiteRefused: the classic form is switched off.
         """
-        if Suite.CLASSIC not in self._suites:
+        if Suite.CLASSIC not in self.suites:
             raise SuiteRefused(
                 "sealed seeds without a sender are switched off; OTPSEAL_ACCEPT_SUITES"
                 " would have to name classic"
