@@ -214,7 +214,15 @@ ALLOWED: dict[str, set[str]] = {
     "store_inspection": {*LEDGER, *SQL, "ledger"} | {"config", "key_source", "wiring"},
     "file_checks": {*RULES, "findings", "config", "health", "wiring"}
     | {"store_inspection"},
-    "doctor": {*LEDGER, "ledger", "service", "adapters.file_code_log", "findings"}
+    "doctor": {
+        *LEDGER,
+        "ledger",
+        "service",
+        "seed_claims",
+        "trust_book",
+        "adapters.file_code_log",
+        "findings",
+    }
     | {"config", "health", "key_source", "wiring", "store_inspection", "file_checks"},
     "wiring_authority": {
         *LEDGER,
@@ -234,6 +242,7 @@ ALLOWED: dict[str, set[str]] = {
     "wiring_admin": {
         *LEDGER,
         *ADMIN,
+        "trust_book",
         *SQL,
         "adapters.sql_backup",
         "config",
@@ -291,6 +300,7 @@ BESIDES: dict[str, set[str]] = {
     "cli.serve": {"http"},
     "cli.workers": {"http"},
     "cli.authority": {"http", "adapters.file_keys"},
+    "cli.authority_trust": {"trust_material"},
     "cli.enrol": {"adapters.enrolment_client", "enrolment_request"},
     "cli.authority_subscribers": {"adapters.signing_files"},
 }

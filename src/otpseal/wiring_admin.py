@@ -18,6 +18,7 @@ from otpseal.key_source import load_private_key
 from otpseal.moving import Mover
 from otpseal.ports import Clock
 from otpseal.restore import Restorer
+from otpseal.trust_book import TrustBook
 from otpseal.wiring import SERVICE_KEY_NAME, Opened
 
 #: How long PostgreSQL lets one statement of a restore take, or waits for the next.
@@ -47,6 +48,11 @@ def make_mover(opened: Opened, *, clock: Clock = time.time) -> Mover:
 def make_exporter(opened: Opened, *, clock: Clock = time.time) -> Exporter:
     """Return what writes accounts out."""
     return Exporter(opened.store, opened.storage_key, clock)
+
+
+def make_trust_book(opened: Opened, *, clock: Clock = time.time) -> TrustBook:
+    """Return what pins authorities."""
+    return TrustBook(opened.store, opened.storage_key, clock)
 
 
 def make_restorer(settings: Settings, *, clock: Clock = time.time) -> Restorer:
