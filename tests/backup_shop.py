@@ -14,15 +14,20 @@ from otpseal.adapters.file_keys import RsaKeys
 from otpseal.adapters.sql_backup import SqlArchive
 from otpseal.adapters.sql_store import SqlStore
 from otpseal.backup import Archivist
+from otpseal.ports_trust import EnvelopeSequence
 from otpseal.restore import Restorer
 from otpseal.secret import Secret
 from otpseal.service import Attempt, Service
 from otpseal.storage_key import StorageKey
 from otpseal.totp import OtpType, Parameters
+from otpseal.trust_book import TrustBook
 from otpseal.verification import Decision, Outcome
 from otpseal.wiring_admin import LAYOUT
 
 ALICE, BOB = Secret(b"CANARY alice's seed: 32 bytes ..."[:32]), Secret(b"b" * 20)
+PINNED = (
+    b'{"crv":"Ed25519","kty":"OKP","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}'
+)
 COUNTS = Parameters(type=OtpType.HOTP)
 
 
@@ -53,7 +58,27 @@ class Shop:
         accounts.bring(NewAccount("alice", issuer="Shop", label="Älice"), ALICE)
         accounts.bring(NewAccount("bob", COUNTS, counter=5), BOB)
         self.service.callers.create("shop", frozenset({Scope.VERIFY}))
+        self.book().add("uni", PINNED, prefix="uni/")
+        with self.store.transaction() as tx:
+            tx.remember_envelope("uni", "seen", self.clock() + 1000)
+            tx.put_envelope_sequence(EnvelopeSequence("alice", "uni", 7, self.clock()))
         return accounts.make_recovery_codes("alice")
+
+    def book(self) -> TrustBook:
+        """Return what pins authorities."""
+        return TrustBook(self.store, self.service.storage_key, self.clock)
+
+    def sequence(self, account: str = "alice") -> tuple[str, int] | None:
+        """Return whose account it is, and the sequence of its newest envelope."""
+        with self.store.transaction() as tx:
+            found = tx.envelope_sequence(account)
+        return None if found is None else (found.authority, found.sequence)
+
+    def put_sequence(self, authority: str, number: int, account: str = "alice") -> None:
+        """Say which envelope is an account's newest."""
+        with self.store.transaction() as tx:
+            row = EnvelopeSequence(account, authority, number, self.clock())
+            tx.put_envelope_sequence(row)
 
     def backup(self) -> bytes:
         """Return a backup."""

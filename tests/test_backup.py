@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backup_shop import ALICE, BOB, COUNTS, Shop, restorer
+from backup_shop import ALICE, BOB, COUNTS, PINNED, Shop, restorer
 from conftest import TurnedClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -256,6 +256,52 @@ def test_what_was_taken_away_stays_away(shop: Shop) -> None:
     (caller,) = shop.service.callers.all()
     assert shop.clock() == caller.revoked_at
     assert Outcome.DISABLED is shop.try_code("000000")
+
+
+def test_a_sequence_is_never_lowered(shop: Shop) -> None:
+    """Nor is one that only the replaced store knows; the account is the backup's."""
+    backup = shop.backup()
+    assert ("uni", 7) == shop.sequence()
+    for now, after in (
+        (("uni", 9), ("uni", 9)),
+        (("uni", 3), ("uni", 7)),
+        (("other", 9), ("uni", 9)),
+    ):
+        shop.put_sequence(*now)
+        shop.put_sequence("other", 4, "bob")
+
+        restored_into(shop, backup, replace_existing=True)
+
+        assert after == shop.sequence()
+        # Bob's seed of the backup came in no envelope: none may replace it.
+        assert ("", 4) == shop.sequence("bob")
+
+
+def test_an_authority_that_was_removed_stays_removed(shop: Shop) -> None:
+    """And one that was pinned since stays pinned: the store's own word stands."""
+    backup = shop.backup()
+    book = shop.book()
+    book.remove("uni")
+    other = book.add("other", PINNED)
+
+    restored_into(shop, backup, replace_existing=True)
+
+    assert [(other, True)] == [(pin.authority, pin.genuine) for pin in book.all()]
+    assert [] == book.put_back()
+
+
+def test_authorities_come_with_a_backup_into_an_empty_store(
+    shop: Shop, make_store: MakeStore
+) -> None:
+    """Believed there, too; and what was accepted stays accepted."""
+    there, _ = moved(shop, shop.backup(), make_store())
+
+    assert [("uni", True)] == [
+        (pin.authority.name, pin.genuine) for pin in there.book().all()
+    ]
+    assert ("uni", 7) == there.sequence()
+    with there.store.transaction() as tx:
+        assert not tx.remember_envelope("uni", "seen", 0.0)
 
 
 def test_the_throttle_is_not_reset(shop: Shop) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 import small_disk
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from server_fixture import (
     SEED,
     copy_store,
@@ -25,11 +28,21 @@ from server_fixture import (
 from otpseal import doctor
 from otpseal.adapters.file_code_log import FileCodeLog
 from otpseal.adapters.file_keys import RsaKeys, write_key_pair
+from otpseal.certificates import make_ca, pem
 from otpseal.config import Access, Settings
 from otpseal.file_checks import check_cron
 from otpseal.findings import Finding, Verdict
+from otpseal.wiring import open_service
+from otpseal.wiring_admin import make_trust_book
 
 NOW = 1_750_000_000.0
+ED25519_PEM = (
+    Ed25519PrivateKey.from_private_bytes(bytes(32))
+    .public_key()
+    .public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+)
 LINE = "2025-06-15 15:06:40 - 2FA Code: 123456\n"
 
 
@@ -96,6 +109,7 @@ def test_all_is_well(settings: Settings) -> None:
         "key and store",
         "seed",
         "audit log",
+        "pinned authorities",
         "code log",
         "clock",
         "free space",
@@ -431,3 +445,54 @@ def test_while_the_service_runs(tmp_path: Path, service_keys: RsaKeys) -> None:
             assert 0 == ask(settings).returncode
             assert 500 == server.get("/generate-2fa").status
         assert {} == bad(settings, now=time.time())
+
+
+# Pinned authorities.
+
+
+def pinned_in(settings: Settings, name: str, file: bytes, **options: Any) -> None:  # noqa: ANN401
+    """Pin an authority, as the command does."""
+    with open_service(settings, create=False, clock=lambda: NOW) as opened:
+        book = make_trust_book(opened, clock=lambda: NOW)
+        book.add(name, file, **options)
+
+
+def test_an_authority_that_nobody_pinned_is_named(settings: Settings) -> None:
+    """Whoever can write the database may plant a row, and it is found."""
+    pinned_in(settings, "uni", ED25519_PEM)
+    assert {} == bad(settings)
+
+    execute(settings, "UPDATE pinned_authorities SET prefix = 'shop/'")
+
+    verdict, text = bad(settings)["pinned authorities"]
+    assert (Verdict.FAILURE, True) == (verdict, "uni" in text)
+    execute(settings, "UPDATE pinned_authorities SET name = char(27) || 'x'")
+    assert "\x1b" not in bad(settings)["pinned authorities"][1]
+
+
+@pytest.mark.parametrize("then", ["removed", "replaced"])
+def test_an_authority_that_was_put_back_is_named(settings: Settings, then: str) -> None:
+    """Its MAC is good, but the audit log knows that it was removed or replaced."""
+    pinned_in(settings, "uni", ED25519_PEM)
+    execute(settings, "CREATE TABLE kept AS SELECT * FROM pinned_authorities")
+    if then == "removed":
+        with open_service(settings, create=False, clock=lambda: NOW) as opened:
+            make_trust_book(opened, clock=lambda: NOW).remove("uni")
+    else:
+        pinned_in(settings, "uni", ED25519_PEM, prefix="shop/", replace=True)
+    assert {} == bad(settings)
+
+    execute(settings, "INSERT OR REPLACE INTO pinned_authorities SELECT * FROM kept")
+
+    verdict, text = bad(settings)["pinned authorities"]
+    assert (Verdict.FAILURE, True) == (verdict, "uni" in text)
+
+
+def test_a_ca_that_ends_is_told_of(settings: Settings) -> None:
+    """In time to pin the next one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pinned_in(settings, "uni", pem(make_ca("CA", key, now=NOW, days=31)))
+
+    assert "pinned authorities" not in bad(settings)
+    verdict, text = bad(settings, NOW + 2 * 86_400)["pinned authorities"]
+    assert (Verdict.WARNING, "the CA of uni ends in 29 days") == (verdict, text)

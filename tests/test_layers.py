@@ -225,7 +225,15 @@ ALLOWED: dict[str, set[str]] = {
     "store_inspection": {*LEDGER, *SQL, "ledger"} | {"config", "key_source", "wiring"},
     "file_checks": {*RULES, "findings", "config", "health", "wiring"}
     | {"store_inspection"},
-    "doctor": {*LEDGER, "ledger", "service", "adapters.file_code_log", "findings"}
+    "doctor": {
+        *LEDGER,
+        "ledger",
+        "service",
+        "seed_claims",
+        "trust_book",
+        "adapters.file_code_log",
+        "findings",
+    }
     | {"config", "health", "key_source", "wiring", "store_inspection", "file_checks"},
     "wiring_authority": {
         *LEDGER,
@@ -245,6 +253,7 @@ ALLOWED: dict[str, set[str]] = {
     "wiring_admin": {
         *LEDGER,
         *ADMIN,
+        "trust_book",
         *SQL,
         "adapters.sql_backup",
         "adapters.key_siblings",
@@ -300,7 +309,6 @@ BESIDES: dict[str, set[str]] = {
     "cli.seed": {"adapters.file_keys"},
     "cli.moving": {"adapters.file_keys"},
     "cli.request": {"adapters.file_keys", "adapters.authority_client"},
-    "cli.demo": {"adapters.authority_client"},
     # Brings up a database before there is a key to open its store by.
     "cli.db": {"adapters.sql_engine"},
     "http.tls": {"adapters.file_keys"},
@@ -309,6 +317,7 @@ BESIDES: dict[str, set[str]] = {
     "cli.serve": {"http"},
     "cli.workers": {"http"},
     "cli.authority": {"http", "adapters.file_keys"},
+    "cli.authority_trust": {"trust_material"},
     "cli.enrol": {"adapters.enrolment_client", "enrolment_request"},
     "cli.authority_subscribers": {"adapters.signing_files"},
 }

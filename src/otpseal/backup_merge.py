@@ -9,13 +9,19 @@
    been used after the backup, and unlike steps of time they never run out.
 4. A recovery code is kept only where the replaced store has it unused, too.
 5. A caller that was revoked stays revoked.
-6. Marks are never lowered; tombstones, events, counts and budgets are united.
+6. An authority that the replaced store does not have pinned stays removed: where there
+   is such a store, its own pinned authorities stand, and the backup's count for
+   nothing.
+7. The sequence of an account's envelopes is never lowered: the greater of both. Whose
+   account it is, the backup says, since its seed is the backup's; where the backup
+   has no envelope of it, nobody.
+8. Marks are never lowered; tombstones, events, counts and budgets are united.
 
 An administrator may say that nothing happened after the backup; then rules 3 and 4
 take the backup's word for what the replaced store does not know.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -23,6 +29,9 @@ from otpseal.account_state import TOMBSTONE_S, Status
 from otpseal.totp import OtpType
 
 Row = Mapping[str, Any]
+
+#: Stands for the authority of an account that none may replace the seed of.
+NOBODY: Final = ""
 
 _STATE: Final = (
     "status",
@@ -68,9 +77,17 @@ class Known:
         revoked: when callers were revoked, by id.
         strangers: of callers, by id.
         recovery: unused recovery codes, as (account, digest).
+        sequences: rows of the newest envelopes, by account.
+        is_store: whether there was a store at all.
     """
 
-    TABLES: ClassVar = ("accounts", "tombstones", "callers", "recovery_codes")
+    TABLES: ClassVar = (
+        "accounts",
+        "tombstones",
+        "callers",
+        "recovery_codes",
+        "envelope_sequences",
+    )
 
     accounts: dict[bytes, _Kept] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
@@ -78,11 +95,13 @@ class Known:
     revoked: dict[str, float] = field(default_factory=dict)
     strangers: dict[str, int] = field(default_factory=dict)
     recovery: set[tuple[str, bytes]] = field(default_factory=set)
+    sequences: dict[str, Row] = field(default_factory=dict)
+    is_store: bool = False
 
     @classmethod
     def of(cls, tables: Mapping[str, Iterable[Row]]) -> "Known":
         """Take from the rows of `TABLES` what is kept."""
-        known = cls()
+        known = cls(is_store=True)
         for row in tables["accounts"]:
             state = tuple(row[name] for name in _STATE)
             known.accounts[row["fingerprint"]] = _Kept(row["last_step"], state)
@@ -95,6 +114,8 @@ class Known:
                 known.revoked[row["id"]] = row["revoked_at"]
         for row in tables["recovery_codes"]:
             known.recovery.add((row["account"], row["digest"]))
+        for row in tables["envelope_sequences"]:
+            known.sequences[row["account"]] = row
         return known
 
 
@@ -119,28 +140,28 @@ class Merge:
         self._unused_since = unused_since
         self._gone = dict(known.accounts)
         self._buried = dict(known.buried)
+        self._sequences = {
+            account: {**row, "authority": NOBODY}
+            for account, row in known.sequences.items()
+        }
         self.counters_unknown: list[str] = []
         self.recovery_void: set[str] = set()
         self.callers = 0
         self.marks: dict[str, int] = {}
+        self._rules: dict[str, Callable[[Row], Row | None]] = {
+            "accounts": self._account,
+            "callers": self._caller,
+            "recovery_codes": self._recovery_code,
+            "tombstones": self._tombstone,
+            "pinned_authorities": self._pinned_authority,
+            "envelope_sequences": self._envelope_sequence,
+            "marks": self._mark,
+        }
 
     def row(self, table: str, row: Row) -> Row | None:
         """Return what is stored for a row of the backup, now; None for nothing."""
-        if table == "accounts":
-            return self._account(row)
-        if table == "callers":
-            return self._caller(row)
-        if table == "recovery_codes":
-            return row if self._is_unused(row["account"], row["digest"]) else None
-        if table == "tombstones":
-            fingerprint = row["fingerprint"]
-            stone = _Buried(row["last_step"], row["until"])
-            self._buried[fingerprint] = stone.joined(self._buried.get(fingerprint))
-            return None
-        if table == "marks":
-            self.marks[row["name"]] = row["value"]
-            return None
-        return row
+        rule = self._rules.get(table)
+        return row if rule is None else rule(row)
 
     def tombstones(self) -> list[Row]:
         """Return the tombstones, those of seeds that went by this restore too."""
@@ -152,6 +173,29 @@ class Merge:
             {"fingerprint": key, "last_step": stone.last_step, "until": stone.until}
             for key, stone in buried.items()
         ]
+
+    def sequences(self) -> list[Row]:
+        """Return the newest envelopes of accounts."""
+        return list(self._sequences.values())
+
+    def _tombstone(self, row: Row) -> None:
+        fingerprint = row["fingerprint"]
+        stone = _Buried(row["last_step"], row["until"])
+        self._buried[fingerprint] = stone.joined(self._buried.get(fingerprint))
+
+    def _mark(self, row: Row) -> None:
+        self.marks[row["name"]] = row["value"]
+
+    def _pinned_authority(self, row: Row) -> Row | None:
+        return None if self._known.is_store else row
+
+    def _envelope_sequence(self, row: Row) -> None:
+        known = self._sequences.get(row["account"], row)
+        greater = max(known["sequence"], row["sequence"])
+        self._sequences[row["account"]] = {**row, "sequence": greater}
+
+    def _recovery_code(self, row: Row) -> Row | None:
+        return row if self._is_unused(row["account"], row["digest"]) else None
 
     def _account(self, row: Row) -> Row:
         merged = dict(row)

@@ -20,12 +20,17 @@ from otpseal.health import MAX_CODE_LOG_AGE_S
 from otpseal.key_source import token_pin
 from otpseal.ledger import rfc3339
 from otpseal.ports import Clock
+from otpseal.seed_claims import is_authority_name
 from otpseal.service import DEFAULT_ACCOUNT
 from otpseal.store_inspection import inspect_store
+from otpseal.trust_book import TrustBook
 from otpseal.wiring import Opened
 
 #: Events whose MACs are checked, the newest.
 EVENTS_CHECKED: Final = 1000
+
+#: A CA that is valid for fewer days is told of.
+MIN_CA_DAYS: Final = 30
 
 #: A clock before that has never been set: this program is younger.
 OLDEST_YEAR: Final = 2025
@@ -93,6 +98,7 @@ def check_store(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
                 yield finding
                 seeded_at = at
             yield from check_audit(opened, clock())
+            yield from check_pins(opened, clock())
     except OtpsealError as error:
         yield failure(check, str(error), "the service does not start or work so")
         return
@@ -143,6 +149,37 @@ def check_audit(opened: Opened, now: float) -> Iterator[Finding]:
             f"{ahead:.0f} s behind the newest event: it was set back, or ran ahead",
             "synchronise it; codes are wrong by as much as it is",
         )
+
+
+def check_pins(opened: Opened, now: float) -> Iterator[Finding]:
+    """Pinned authorities: pinned by us, still, and by a CA that is valid."""
+    check = "pinned authorities"
+    book = TrustBook(opened.store, opened.storage_key, lambda: now)
+    pins = book.all()
+    planted = [pin.authority.name for pin in pins if not pin.genuine]
+    # A name that somebody wrote into the database may hold anything.
+    names = [name if is_authority_name(name) else "(no name)" for name in planted]
+    if names:
+        yield failure(
+            check,
+            f"not pinned by this service: {', '.join(names)}; none is believed",
+            "find out who can write the database; `otpseal authority trust remove`",
+        )
+        return
+    if back := book.put_back():
+        yield failure(
+            check,
+            f"the audit log knows otherwise of {', '.join(back)}",
+            "a removed or older row was put back; find out who can write the database",
+        )
+    for pin in pins:
+        if (days := pin.days_left(now)) is not None and days < MIN_CA_DAYS:
+            yield warning(
+                check,
+                f"the CA of {pin.authority.name} ends in {days:.0f} days",
+                "pin the next one: `otpseal authority trust add --replace`",
+            )
+    yield ok(check, f"{len(pins)} pinned")
 
 
 def check_clock(now: float) -> Iterator[Finding]:

@@ -30,7 +30,13 @@ from otpseal.wallclock import is_behind
 
 #: What takes its place whole, after what it held was looked at; all other tables keep
 #: what they have and gain what is new.
-_REPLACED: Final = ("accounts", "callers", "recovery_codes", "tombstones")
+_REPLACED: Final = (
+    "accounts",
+    "callers",
+    "recovery_codes",
+    "tombstones",
+    "envelope_sequences",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +229,7 @@ def _fill(
             accounts += name == "accounts"
     place.insert(table, waiting)
     place.insert("tombstones", merge.tombstones())
+    place.insert("envelope_sequences", merge.sequences())
     for name, value in merge.marks.items():
         place.tx.raise_mark(name, value)
     return accounts

@@ -9,12 +9,13 @@ seed. So each row carries a MAC under a subkey of the storage key, over
 with `added_at` as an IEEE 754 double. A row whose MAC is wrong is no authority, and
 as long as there is one, none is believed: nobody knows what else was changed.
 
-Leaves out: that a whole row of an earlier time, with its MAC, is put back. The audit
-log says that its authority was removed.
+A whole row of an earlier time, with its MAC, can be put back; `TrustBook.put_back`
+tells by the audit log.
 """
 
 import hashlib
 import hmac
+import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives import serialization
 from otpseal.audit import Detail, Event, Kind
 from otpseal.errors import KeyRefused, PinForged, PinMissing, PinRefused
 from otpseal.ledger import Ledger
+from otpseal.ledger import is_genuine as is_genuine_event
 from otpseal.ports import Clock, Store
 from otpseal.ports_trust import PinnedRow, TrustTransaction
 from otpseal.seed_claims import is_authority_name
@@ -35,6 +37,9 @@ from otpseal.trust import PinnedAuthority, pin
 MAX_AUTHORITIES: Final = 64
 
 _VERSION: Final = b"\x01"
+#: So many of the newest events of each kind are compared with what is pinned.
+_EVENTS: Final = 1000
+_DAY_S: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,13 @@ class Pin:
     authority: PinnedAuthority
     added_at: float
     genuine: bool
+
+    def days_left(self, now: float) -> float | None:
+        """Return how long its CA is valid from `now` on; None if it has none."""
+        if not self.genuine or self.authority.ca is None:
+            return None
+        ends = self.authority.ca.not_valid_after_utc.timestamp()
+        return (ends - now) / _DAY_S
 
 
 def pinned_authorities(
@@ -135,7 +147,7 @@ class TrustBook:
             detail: Detail = {
                 "authority": name,
                 "prefix": prefix,
-                "keys": " ".join(fingerprints(made)),
+                "keys": _told(made)[1],
                 "replaced": int(is_known),
             }
             event = Event(Kind.AUTHORITY_PINNED, now, detail=detail)
@@ -154,6 +166,29 @@ class TrustBook:
                 is_genuine(row, key),
             )
             for row in rows
+        ]
+
+    def put_back(self) -> list[str]:
+        """Return the authorities that the audit log knows otherwise, by name.
+
+        Removed, or pinned with other keys: whoever can write the database has put an
+        earlier row in the place of today's. Of what was pruned, the log says nothing.
+        """
+        with self._store.transaction(shared=True) as tx:
+            rows = tx.pinned_authorities()
+            events = [
+                event
+                for kind in (Kind.AUTHORITY_PINNED, Kind.AUTHORITY_UNPINNED)
+                for event in tx.newest_events(_EVENTS, kind=kind.value)
+            ]
+        told: dict[str, object] = {}
+        for event in sorted(events, key=lambda event: event.id):
+            if is_genuine_event(self._storage_key, event):
+                detail = json.loads(event.detail)
+                told[detail["authority"]] = detail.get("prefix"), detail.get("keys")
+        found = [PinnedAuthority(row.name, row.prefix, row.material) for row in rows]
+        return [
+            pin.name for pin in found if told.get(pin.name, _told(pin)) != _told(pin)
         ]
 
     def remove(self, name: str) -> None:
@@ -192,6 +227,11 @@ def fingerprints(authority: PinnedAuthority) -> list[str]:
         return kids
     der = ca.public_bytes(serialization.Encoding.DER)
     return [f"sha256:{hashlib.sha256(der).hexdigest()}"]
+
+
+def _told(authority: PinnedAuthority) -> tuple[str, str]:
+    """Return what the audit log says of an authority that is pinned."""
+    return authority.prefix, " ".join(fingerprints(authority))
 
 
 def _expect_own(made: PinnedAuthority, others: Sequence[PinnedAuthority]) -> None:

@@ -12,6 +12,7 @@ from otpseal.cli import (
     audit,
     authority,
     authority_subscribers,
+    authority_trust,
     backup,
     clock,
     code,
@@ -73,6 +74,7 @@ authority.app.command("init")(authority_subscribers.init)
 authority.app.add_typer(authority_subscribers.subscriber_app, name="subscriber")
 authority.app.command("ticket")(authority_subscribers.ticket)
 authority.app.command("status")(authority_subscribers.status)
+authority.app.add_typer(authority_trust.app, name="trust")
 app.add_typer(authority.app, name="authority")
 
 

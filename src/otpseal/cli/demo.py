@@ -4,8 +4,10 @@ Both are real processes that speak HTTP, as they would on two machines.
 """
 
 import contextlib
+import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -30,8 +32,8 @@ SERVICE_PORT: Final = 8080
 #: The first start searches for primes, on a slow machine for a minute.
 _READY_WITHIN_S: Final = 180.0
 _READY: Final = re.compile(r"ready on (http://\S+)")
-_STUDENT: Final = "demo-student"
-_REPOSITORY: Final = "https://github.com/demo-student/otpseal"
+_AUTHORITY: Final = "demo-authority"
+_SUBSCRIBER: Final = "demo-service"
 
 
 def demo(
@@ -42,7 +44,7 @@ def demo(
         bool, typer.Option("--once", help="Stop after the tour, don't wait for Ctrl-C.")
     ] = False,
 ) -> None:
-    """Start an authority and a service, move a seed, check a code.
+    """Start an authority and a service, move a seed, refuse a forged one, check a code.
 
     The service is left running until Ctrl-C. A second run finds the keys, the stores
     and the seed of the first.
@@ -83,8 +85,7 @@ class Side:
 def _tour(directory: Path, stack: contextlib.ExitStack) -> list[Side]:
     import httpx2
 
-    from otpseal.adapters.authority_client import request_sealed_seed
-
+    signing = _initialise(directory / "authority")
     authority = stack.enter_context(
         _running(
             "authority",
@@ -96,22 +97,83 @@ def _tour(directory: Path, stack: contextlib.ExitStack) -> list[Side]:
     service = stack.enter_context(
         _running("service", ["serve"], directory / "service", _free_port(SERVICE_PORT))
     )
-    public_key = directory / "service" / "keys" / "student_public.pem"
-    _say("asking the authority for a seed, sealed to the service's public key")
-    sealed = request_sealed_seed(
-        authority.url + "/",
-        student_id=_STUDENT,
-        github_repo_url=_REPOSITORY,
-        public_key=public_key.read_bytes(),
-    )
-    _say(f"sealed seed received: {len(sealed)} characters, {sealed[:24]}...")
     client = stack.enter_context(
         httpx2.Client(base_url=service.url, timeout=30, trust_env=False)
     )
-    _call(client.post, "/decrypt-seed", json={"encrypted_seed": sealed})
+    _enrol(authority, signing, directory)
+    _refuse_a_forgery(directory / "service", signing["name"])
     _check_a_code(client)
     _say_what_next(service.url, directory)
     return [authority, service]
+
+
+def _initialise(authority: Path) -> dict[str, str]:
+    """Return the authority's name and the file that services pin; made once."""
+    kept = authority / "demo.json"
+    if not kept.exists():
+        made = _run("authority", "init", "--json", data_dir=authority)
+        kept.write_text(made, "utf-8")
+    signing: dict[str, str] = json.loads(kept.read_text("utf-8"))
+    return signing
+
+
+def _enrol(authority: Side, signing: dict[str, str], directory: Path) -> None:
+    """Have the authority's seed come to the service, unless it has one."""
+    theirs, ours = directory / "authority", directory / "service"
+    name = signing["name"]
+    pinned = _run("authority", "trust", "list", data_dir=ours)
+    if not pinned:
+        _say(f"the service pins {name} by its key")
+        _run("authority", "trust", "add", name, signing["jwks"], data_dir=ours)
+    if _run("account", "list", data_dir=ours):
+        _say("the service has a seed, of an earlier run")
+        return
+    _say(f"{name} admits {_SUBSCRIBER} and gives it a ticket for one account")
+    if _SUBSCRIBER not in _run("authority", "subscriber", "list", data_dir=theirs):
+        _run("authority", "subscriber", "add", _SUBSCRIBER, data_dir=theirs)
+    ticket = _run("authority", "ticket", _SUBSCRIBER, "default", data_dir=theirs)
+    ticket_file = ours / "ticket"
+    with os.fdopen(os.open(ticket_file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        file.write(ticket + "\n")
+    _say("the service asks for its seed: signed by the authority, sealed to its key")
+    given = ["--ticket-file", str(ticket_file)]
+    given += ["--receipt-out", str(ours / "receipt.jws")]
+    _say(_run("seed", "enrol", authority.url, *given, data_dir=ours))
+    ticket_file.unlink()
+    _say(_run("authority", "status", data_dir=theirs))
+
+
+def _refuse_a_forgery(service: Path, authority: str) -> None:
+    """Seal a seed as anybody can who has the public key, and show what comes of it."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from otpseal import signed_envelope
+    from otpseal.keypolicy import key_id, parse_public_key
+    from otpseal.secret import Secret
+    from otpseal.seed_claims import NONCE_BYTES, SeedClaims
+    from otpseal.signed_envelope import Signer
+
+    public = parse_public_key((service / "keys" / "student_public.pem").read_bytes())
+    now = int(time.time())
+    claims = SeedClaims(
+        issuer=authority,
+        audience=key_id(public),
+        account="default",
+        seed=Secret(secrets.token_bytes(32)),
+        issued_at=now,
+        expires_at=now + 3600,
+        jti=secrets.token_urlsafe(NONCE_BYTES),
+        sequence=now * 1000,
+        nonce=secrets.token_bytes(NONCE_BYTES),
+    )
+    forger = Signer(Ed25519PrivateKey.generate())
+    forged = service / "forged.jwt"
+    forged.write_text(
+        signed_envelope.seal(claims, signer=forger, recipient=public), "ascii"
+    )
+    _say("somebody who has the public key seals a seed of his own, in that name:")
+    _say(_run("seed", "import", str(forged), data_dir=service, refused=True))
+    forged.unlink()
 
 
 def _check_a_code(client: "httpx2.Client") -> None:
@@ -175,19 +237,41 @@ def _free_port(usual: int) -> int:
     return usual
 
 
+def _environment() -> dict[str, str]:
+    # The demo's settings, whatever this shell has for a real deployment.
+    kept = {key: value for key, value in os.environ.items() if "OTPSEAL_" not in key}
+    return {**kept, "OTPSEAL_AUTHORITY_NAME": _AUTHORITY}
+
+
+def _run(*words: str, data_dir: Path, refused: bool = False) -> str:
+    """Run a command of ours to its end; returns what it printed, without line ends.
+
+    Args:
+        words: the command.
+        data_dir: of the side that it is about.
+        refused: whether it must fail; then what it said is returned.
+    """
+    done = subprocess.run(  # noqa: S603 - our own program, no shell
+        [sys.executable, "-m", "otpseal", *words, "--data-dir", str(data_dir)],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if (done.returncode != 0) is not refused:
+        raise OtpsealError(f"otpseal {' '.join(words[:2])}: {done.stderr.strip()}")
+    return (done.stderr if refused else done.stdout).strip()
+
+
 @contextlib.contextmanager
 def _running(
     name: str, command: list[str], directory: Path, port: int
 ) -> Iterator[Side]:
     """Run one side as a process of its own; gives it once it is ready."""
     arguments = [*command, "--data-dir", str(directory), "--port", str(port)]
-    # Its settings are the demo's, whatever this shell has for a real deployment.
-    environment = {
-        key: value for key, value in os.environ.items() if "OTPSEAL_" not in key
-    }
     process = subprocess.Popen(  # noqa: S603 - our own program, no shell
         [sys.executable, "-m", "otpseal", *arguments],
-        env=environment,
+        env=_environment(),
         stdout=subprocess.PIPE,
         text=True,
         # Ctrl-C goes to this process alone, which stops the others in order.
