@@ -124,7 +124,7 @@ def _serving(directory: Path) -> Iterator[Tokens]:
     databases = [directory / name for name in ("tests", "double1", "double2")]
     for database in databases:
         database.mkdir()
-        _run("certutil", "-N", "-d", f"sql:{database}", "-f", str(pin_file))
+        _run(_program("certutil"), "-N", "-d", f"sql:{database}", "-f", str(pin_file))
     _configure(directory, databases)
     user, group = _owner(directory)
     socket = directory / "socket"
@@ -258,7 +258,7 @@ def _program(name: str) -> str:
 
 def _run(program: str, *arguments: str, text: str = "") -> None:
     ran = subprocess.run(
-        [_program(program), *arguments],
+        [program, *arguments],
         input=text.encode(),
         capture_output=True,
         check=False,

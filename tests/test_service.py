@@ -825,9 +825,9 @@ def test_a_key_that_was_taken_away_makes_no_store(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loaded before its maker failed and removed it, it is made anew, on the disk."""
-    from otpseal import wiring
+    from otpseal import key_source, wiring
 
-    load = wiring.load_keys
+    load = key_source.load_keys
 
     def load_and_lose(path: Path, passphrase: bytes | None = None) -> RsaKeys:
         keys = load(path, passphrase)
@@ -835,7 +835,7 @@ def test_a_key_that_was_taken_away_makes_no_store(
         path.with_name("student_public.pem").unlink(missing_ok=True)
         return keys
 
-    monkeypatch.setattr(wiring, "load_keys", load_and_lose)
+    monkeypatch.setattr(key_source, "load_keys", load_and_lose)
     monkeypatch.setattr(wiring, "restore_public_half", lambda *_: None)
     with open_service(settings) as opened:
         kid = opened.keys.kid
