@@ -73,7 +73,7 @@ def other(**changes: Any) -> receipt.Delivery:  # noqa: ANN401 - any field
 def vector() -> dict[str, Any]:
     """Return the vector anew, as `python tests/receipt_sample.py` writes it."""
     return {
-        "note": "docs/protocol.md, section Receipt; written by receipt_sample.py",
+        "note": "docs/protocol.md, section 12; written by receipt_sample.py",
         "private_key": KEY.private_bytes_raw().hex(),
         "public_key": KEY.public_key().public_bytes_raw().hex(),
         "seed": SENT.seed.reveal().hex(),

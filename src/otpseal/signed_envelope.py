@@ -202,13 +202,21 @@ def _decrypted(text: str, decrypt: Unwrap) -> bytes:
     return opened.plaintext or b""
 
 
+class _Registry(jws.JWSRegistry):
+    """joserfc's bounds are for headers without certificates, and for RSA to 6144."""
+
+    max_header_length = MAX_ENVELOPE_CHARS
+    max_signature_length = 2048
+
+
 def _verified(signed: bytes, pinned: PinnedKeys) -> tuple[str | None, bytes]:
     """Return the authority that signed, or None, and the payload."""
     authority, key, algorithm = _signer(signed, pinned)
     if authority is None:
         signed = _stand_in()
+    registry = _Registry(algorithms=[algorithm])
     try:
-        found = jws.deserialize_compact(signed, _jwk(key), algorithms=[algorithm])
+        found = jws.deserialize_compact(signed, _jwk(key), registry=registry)
     except (JoseError, ValueError):
         return None, b""
     return authority, found.payload
