@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from otpseal.access import Caller
 from otpseal.account_state import State
 from otpseal.audit import Kind, Tally
+from otpseal.key_records import ImportKeyRow
 from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
 from otpseal.ports_keys import ServiceKeyRow
 from otpseal.ports_trust import EnvelopeSequence, PinnedRow
@@ -40,6 +41,7 @@ class Tables:
     envelopes: dict[tuple[str, str], float] = field(default_factory=dict)
     sequences: dict[str, EnvelopeSequence] = field(default_factory=dict)
     own_keys: dict[str, ServiceKeyRow] = field(default_factory=dict)
+    import_keys: dict[str, ImportKeyRow] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         """Return a copy that can change without this one."""
@@ -61,6 +63,7 @@ class Tables:
             envelopes=dict(self.envelopes),
             sequences=dict(self.sequences),
             own_keys=dict(self.own_keys),
+            import_keys=dict(self.import_keys),
         )
 
 
@@ -304,12 +307,27 @@ class MemoryTransaction:
     def put_issued(self, issued: IssuedSeed) -> None:
         self.tables.issued[issued.pair] = issued
 
-    def service_keys(self, use: str) -> list[ServiceKeyRow]:
-        rows = [row for row in self.tables.own_keys.values() if row.use == use]
+    def replace_storage_key_record(self, record: bytes) -> None:
+        assert self.tables.storage_key_record is not None
+        self.tables.storage_key_record = record
+
+    def import_keys(self) -> list[ImportKeyRow]:
+        rows = self.tables.import_keys.values()
+        return sorted(rows, key=lambda row: (row.made_at, row.kid))
+
+    def put_import_key(self, row: ImportKeyRow) -> None:
+        self.tables.import_keys[row.kid] = row
+
+    def service_keys(self, use: str | None = None) -> list[ServiceKeyRow]:
+        every = self.tables.own_keys.values()
+        rows = [row for row in every if use in (None, row.use)]
         return sorted(rows, key=lambda row: (row.made_at, row.kid))
 
     def add_service_key(self, row: ServiceKeyRow) -> None:
         assert row.kid not in self.tables.own_keys
+        self.tables.own_keys[row.kid] = row
+
+    def replace_service_key(self, row: ServiceKeyRow) -> None:
         self.tables.own_keys[row.kid] = row
 
     def subscriber(self, name: str) -> Subscriber | None:

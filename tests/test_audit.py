@@ -57,6 +57,9 @@ VOCABULARY = [
     "envelope.refused",
     "envelope.replayed",
     "envelope.stale",
+    "import-key.prepared",
+    "import-key.refused",
+    "import-key.rotated",
     "key.made",
     "recovery.made",
     "recovery.used",
@@ -65,6 +68,7 @@ VOCABULARY = [
     "seed.refused",
     "seed.repeated",
     "seed.replaced",
+    "storage-key.replaced",
     "store.created",
 ]
 

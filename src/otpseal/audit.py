@@ -61,6 +61,19 @@ class Kind(StrEnum):
     KEY_MADE = "key.made"
     """A key of the service's own was made; `use`, `kid`."""
 
+    IMPORT_KEY_PREPARED = "import-key.prepared"
+    """The next import key is published, and opens what is sealed to it; `kid`."""
+
+    IMPORT_KEY_ROTATED = "import-key.rotated"
+    """The import key `kid` took the place of `before`, which opens `until` then."""
+
+    IMPORT_KEY_REFUSED = "import-key.refused"
+    """Envelopes for a retired import key, `count` of them."""
+
+    STORAGE_KEY_REPLACED = "storage-key.replaced"
+    """Everything that rests was encrypted anew: `accounts`, `events`; `altered`
+    events and seeds stay recognisable as such."""
+
     SEED_FILE_REMOVED = "seed.file-removed"
     """A plaintext seed.txt was overwritten and removed."""
 

@@ -1,7 +1,9 @@
-"""The part of `otpseal.ports.Transaction` that is about keys that rest in the store."""
+"""The part of `otpseal.ports.Transaction` that is about keys in the store."""
 
 from dataclasses import dataclass
 from typing import Protocol
+
+from otpseal.key_records import ImportKeyRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,22 @@ class ServiceKeyRow:
 
 
 class KeyTransaction(Protocol):
-    """Keys that rest in the store."""
+    """Keys that rest in the store, and those of which it has the public half."""
 
-    def service_keys(self, use: str) -> list[ServiceKeyRow]:
-        """Return the keys for a use, the newest last."""
+    def replace_storage_key_record(self, record: bytes) -> None:
+        """Put another record in the place of the one that is there."""
+
+    def import_keys(self) -> list[ImportKeyRow]:
+        """Return every import key, the newest last; whether genuine or not."""
+
+    def put_import_key(self, row: ImportKeyRow) -> None:
+        """Insert an import key, or replace the row of that kid."""
+
+    def service_keys(self, use: str | None = None) -> list[ServiceKeyRow]:
+        """Return the keys for a use, or all, the newest last."""
 
     def add_service_key(self, row: ServiceKeyRow) -> None:
         """Insert a key; there must be none of that kid."""
+
+    def replace_service_key(self, row: ServiceKeyRow) -> None:
+        """Put a row in the place of the one of that kid."""

@@ -4,6 +4,7 @@ It rests in the store under the storage key, so that it lives wherever the store
 and needs no file of its own.
 """
 
+import contextlib
 import json
 from typing import Final
 
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 from joserfc.jwk import OKPKey
 
 from otpseal.audit import Event, Kind
+from otpseal.errors import SeedUnreadable
 from otpseal.ledger import Ledger
 from otpseal.ports import Clock, Store, Transaction
 from otpseal.ports_keys import ServiceKeyRow
@@ -54,10 +56,19 @@ class ServiceKeys:
         return self._found
 
     def public_jwks(self) -> list[dict[str, object]]:
-        """Return the public halves that receipts verify by, each a JWK."""
+        """Return the public halves that receipts verify by, each a JWK.
+
+        Of keys whose private half opens, and made of it: whoever can write the
+        database must not publish a key of his own.
+        """
         with self._store.transaction(shared=True) as tx:
             rows = tx.service_keys(RECEIPTS)
-        return [json.loads(row.public) for row in rows]
+        found = []
+        for row in rows:
+            with contextlib.suppress(SeedUnreadable):
+                public = self._opened(row).public_key()
+                found.append(json.loads(_public_jwk(public, row.kid)))
+        return found
 
     def _newest(self, tx: Transaction) -> ServiceKeyRow | None:
         rows = [row for row in tx.service_keys(RECEIPTS) if row.state == _ACTIVE]

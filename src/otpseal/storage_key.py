@@ -93,6 +93,7 @@ class StorageKey:
         self._backups = self._subkey(b"otpseal backup v1")
         self._pins = self._subkey(b"otpseal pinned authority v1")
         self._secrets = AESGCM(self._subkey(b"otpseal service keys v1"))
+        self._import_keys = self._subkey(b"otpseal import key v1")
 
     def _subkey(self, info: bytes) -> bytes:
         # RFC 5869; no salt: the input is uniformly random already (section 3.1).
@@ -113,6 +114,18 @@ class StorageKey:
             _signed_bytes(kid, wrapped), salt_length=PSS_SALT_BYTES
         )
         return _VERSION + _lp16(kid) + _lp16(wrapped) + _lp16(signature)
+
+    @staticmethod
+    def record_kid(record: bytes) -> str:
+        """Return the kid of the key that a record says it is wrapped by.
+
+        Raises:
+            StoreMismatch: it is no record.
+        """
+        try:
+            return _parse_record(record)[0].decode("ascii")
+        except UnicodeDecodeError:
+            raise _damaged_record() from None
 
     @classmethod
     def unwrap(cls, record: bytes, keys: WrappingKey) -> "StorageKey":
@@ -251,6 +264,10 @@ class StorageKey:
         """Return the 32 bytes that a recovery code of an account rests as."""
         place = _lp16(account.encode("utf-8"))
         return hmac.digest(self._recovery, place + code, "sha256")
+
+    def import_key_mac(self, canonical_row: bytes) -> bytes:
+        """Return the 32-byte MAC of an import key's row."""
+        return hmac.digest(self._import_keys, canonical_row, "sha256")
 
     def trust_mac(self, canonical_pin: bytes) -> bytes:
         """Return the 32-byte MAC of a pinned authority's canonical bytes."""

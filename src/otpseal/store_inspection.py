@@ -18,7 +18,7 @@ from otpseal.key_source import load_private_key
 from otpseal.ledger import AuditLog
 from otpseal.ports import Clock
 from otpseal.storage_key import StorageKey
-from otpseal.wiring import SERVICE_KEY_NAME, Opened
+from otpseal.wiring import SERVICE_KEY_NAME, Opened, key_files
 
 
 def database_path(settings: Settings) -> Path | None:
@@ -63,6 +63,9 @@ def inspect_store(settings: Settings, *, clock: Clock) -> Iterator[Opened]:
             raise StoreMismatch(
                 "the store is empty: start `otpseal serve` once, or restore a backup"
             )
+        kid = StorageKey.record_kid(record)
+        if keys.kid != kid:  # a rotation was interrupted
+            keys = key_files(settings).load_current(kid) or keys
         storage_key = StorageKey.unwrap(record, keys)
         audit = AuditLog(store, storage_key, clock)
         yield Opened(store, store.directory, keys, storage_key, audit)

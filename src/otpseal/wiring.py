@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from otpseal import envelope, throttle
@@ -22,6 +23,7 @@ from otpseal.adapters.file_keys import (
     restore_public_half,
     write_key_pair,
 )
+from otpseal.adapters.key_siblings import Searching, SiblingKeys, unannounced
 from otpseal.adapters.seed_file import open_seed_file
 from otpseal.adapters.sql_engine import OPENING_PATIENCE_S, open_engine
 from otpseal.adapters.sql_store import SqlStore
@@ -35,6 +37,7 @@ from otpseal.errors import (
     StoreMismatch,
     UnsealFailed,
 )
+from otpseal.key_ring import KeyRing
 from otpseal.key_source import load_private_key, private_key_exists
 from otpseal.ledger import AuditLog, Ledger
 from otpseal.minute import MinuteJob
@@ -77,11 +80,13 @@ class OpenedService(Opened):
         service: the use cases.
         code_log: the one-line-a-minute file, if one is configured.
         minute_job: what cron runs, if a code log is configured.
+        key_ring: the import keys of every age; `keys` is the same.
     """
 
     service: Service
     code_log: CodeLog | None
     minute_job: MinuteJob | None
+    key_ring: KeyRing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +122,18 @@ def open_service(
     with _open(
         settings, SERVICE_KEY_NAME, clock, SERVICE_KEY_BITS if create else None
     ) as opened:
+        ring = KeyRing(
+            opened.keys,
+            store=opened.store,
+            storage_key=opened.storage_key,
+            load=partial(_load_any, settings),
+            clock=clock,
+            monotonic=monotonic,
+        )
         service = Service(
             opened.store,
-            keys=opened.keys,
+            keys=ring,
+            unwrap=ring.unwrap,
             storage_key=opened.storage_key,
             clock=clock,
             monotonic=monotonic,
@@ -144,13 +158,42 @@ def open_service(
         yield OpenedService(
             store=opened.store,
             directory=opened.directory,
-            keys=opened.keys,
+            keys=ring,
             storage_key=opened.storage_key,
             audit=opened.audit,
             service=service,
             code_log=code_log,
             minute_job=job,
+            key_ring=ring,
         )
+
+
+def key_files(settings: Settings, *, searching: Searching = unannounced) -> SiblingKeys:
+    """Return the service's import keys, as files beside one another.
+
+    `searching` is entered while a key of that many bits is made.
+
+    Raises:
+        ConfigurationError: the key is in a token.
+    """
+    return SiblingKeys(
+        settings.key_path(SERVICE_KEY_NAME),
+        settings.key_passphrase(),
+        bits=SERVICE_KEY_BITS,
+        searching=searching,
+    )
+
+
+def _load_current(settings: Settings, key_name: str, kid: str) -> Keys | None:
+    """Return the key that the record names, where a rotation has left it."""
+    if settings.key_uri() is not None:
+        return None
+    path = settings.key_path(key_name)
+    return SiblingKeys(path, settings.key_passphrase()).load_current(kid)
+
+
+def _load_any(settings: Settings, kid: str) -> Keys | None:
+    return None if settings.key_uri() is not None else key_files(settings).load(kid)
 
 
 @contextmanager
@@ -225,6 +268,7 @@ def _open(
             store,
             keys,
             load=load_existing,
+            load_current=partial(_load_current, settings, key_name),
             make=make_keys,
             is_kept=lambda: private_key_exists(settings, key_name),
             may_create=new_key_bits is not None,
@@ -270,6 +314,7 @@ def _unlock(
     keys: Keys | None,
     *,
     load: Callable[[], Keys],
+    load_current: Callable[[str], Keys | None],
     make: Callable[[], Keys],
     is_kept: Callable[[], bool],
     may_create: bool,
@@ -300,6 +345,10 @@ def _unlock(
             return keys, storage_key
         # Another process may have made it while this one waited for the lock.
         keys = keys or load()
+        kid = StorageKey.record_kid(record)
+        if keys.kid != kid:
+            # A rotation was interrupted, or is at this point just now.
+            keys = load_current(kid) or keys
         return keys, StorageKey.unwrap(record, keys)
 
 

@@ -20,6 +20,7 @@ from otpseal.cli import (
     demo,
     doctor,
     keys,
+    keys_life,
     moving,
     proof,
     seed,
@@ -52,6 +53,9 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+keys.app.command("prepare")(keys_life.prepare)
+keys.app.command("rotate")(keys_life.rotate)
+keys.app.command("list")(keys_life.list_)
 app.add_typer(keys.app, name="keys")
 app.add_typer(seed.app, name="seed")
 app.command("code")(code.code)
