@@ -53,6 +53,11 @@ def make_exporter(opened: Opened, *, clock: Clock = time.time) -> Exporter:
     return Exporter(opened.store, opened.storage_key, clock)
 
 
+def make_trust_book(opened: Opened, *, clock: Clock = time.time) -> TrustBook:
+    """Return what pins authorities."""
+    return TrustBook(opened.store, opened.storage_key, clock)
+
+
 def make_lifecycle(
     opened: Opened,
     settings: Settings,
@@ -64,11 +69,6 @@ def make_lifecycle(
     """Return what replaces the import keys of an open store."""
     files = key_files(settings, searching=searching)
     return KeyLifecycle(opened.store, opened.storage_key, files, clock, reached=reached)
-
-
-def make_trust_book(opened: Opened, *, clock: Clock = time.time) -> TrustBook:
-    """Return what pins authorities."""
-    return TrustBook(opened.store, opened.storage_key, clock)
 
 
 def make_restorer(settings: Settings, *, clock: Clock = time.time) -> Restorer:
