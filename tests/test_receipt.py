@@ -216,6 +216,16 @@ def test_what_is_written_otherwise_is_refused(spoil: Any) -> None:  # noqa: ANN4
     assert refused(spoiled)
 
 
+def test_a_member_has_one_spelling() -> None:
+    """Bits that say nothing, padding, and the standard alphabet, though signed."""
+    header, payload = parts(made())
+    nonce = payload["nonce"]
+    assert nonce.endswith("Dw")
+
+    for spelling in (nonce[:-1] + "x", nonce + "==", "+" + nonce[1:], nonce + "\n"):
+        assert refused(signed(header, {**payload, "nonce": spelling}))
+
+
 def test_deep_nesting_is_refused() -> None:
     """A thousand brackets exhaust no stack."""
     assert refused(signed(b"[" * 500, b"[" * 500))

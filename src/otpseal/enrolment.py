@@ -122,7 +122,7 @@ class EnrolmentDesk:
         """
         try:
             key, challenge = self._read(csr)
-            kid = keypolicy.key_id(keypolicy.check_public_key(key))
+            kid = keypolicy.key_id(key)
             digest = subscription.digest_of(challenge)
             if digest is None or not _is_receipt_key(receipt_key):
                 raise EnrolmentRefused
