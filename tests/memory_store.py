@@ -327,6 +327,25 @@ class MemoryTransaction:
         assert row.kid not in self.tables.own_keys
         self.tables.own_keys[row.kid] = row
 
+    def reseal_accounts(self, seeds: Sequence[tuple[str, bytes]]) -> None:
+        for name, sealed in seeds:
+            row = self.tables.accounts[name]
+            self.tables.accounts[name] = replace(row, sealed_seed=sealed)
+
+    def events_after(self, after: int, limit: int) -> list[EventRow]:
+        return [row for row in self.tables.events if row.id > after][:limit]
+
+    def replace_event_macs(self, macs: Sequence[tuple[int, bytes]]) -> None:
+        given = dict(macs)
+        self.tables.events = [
+            replace(row, mac=given.get(row.id, row.mac)) for row in self.tables.events
+        ]
+
+    def void_recovery_codes(self) -> int:
+        count = len(self.tables.recovery)
+        self.tables.recovery = set()
+        return count
+
     def replace_service_key(self, row: ServiceKeyRow) -> None:
         self.tables.own_keys[row.kid] = row
 

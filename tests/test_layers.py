@@ -31,6 +31,7 @@ LEDGER = {
     "key_records",
     "ports_trust",
     "ports_keys",
+    "ports_rekeying",
     "ports",
 }
 FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
@@ -78,6 +79,7 @@ SQL = {
     "adapters.sql_enrolment",
     "adapters.sql_trust",
     "adapters.sql_keys",
+    "adapters.sql_rekeying",
     "adapters.sql_store",
 }
 FILES = {
@@ -154,6 +156,7 @@ ALLOWED: dict[str, set[str]] = {
     "ports_keys": {*RULES, "storage_key", "key_records"},
     "ports": LEDGER - {"ports"},
     "ports_key_files": LEDGER,
+    "ports_rekeying": set(),
     "ledger": LEDGER,
     "trust_book": {*LEDGER, "ledger", "trust", "seed_claims"},
     # row 3: use cases and adapters
@@ -168,6 +171,9 @@ ALLOWED: dict[str, set[str]] = {
     "key_lifecycle": {*LEDGER, "ledger", "ports_key_files"},
     "key_ring": {*LEDGER, "ledger", "key_lifecycle"},
     "key_report": {*LEDGER, "ledger", "key_lifecycle"},
+    "key_watch": LEDGER,
+    "storage_rotation": {*LEDGER, "ledger", "key_lifecycle", "key_watch"}
+    | {"trust", "trust_book"},
     "enrolment": {*LEDGER, "ledger", "receipt"}
     | {"public_jwk", "seed_claims", "signed_envelope"},
     "service": {*LEDGER, *SENDERS, "ledger", *PARTS},
@@ -209,6 +215,7 @@ ALLOWED: dict[str, set[str]] = {
     "wiring": {
         *LEDGER,
         "key_ring",
+        "key_watch",
         "adapters.key_siblings",
         *PARTS,
         *USE_CASES,
@@ -258,6 +265,7 @@ ALLOWED: dict[str, set[str]] = {
         "adapters.sql_backup",
         "adapters.key_siblings",
         "key_lifecycle",
+        "storage_rotation",
         "ports_key_files",
         "config",
         "key_source",

@@ -9,7 +9,7 @@ import json
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from otpseal.audit import TALLY_PERIOD_S, Detail, Event, Kind, canonical_bytes
@@ -134,6 +134,14 @@ def is_genuine(storage_key: StorageKey, row: EventRow) -> bool:
         )
     )
     return hmac.compare_digest(expected, row.mac)
+
+
+def remade(row: EventRow, storage_key: StorageKey) -> EventRow:
+    """Return an event with its MAC under a storage key; only for a genuine one."""
+    canonical = canonical_bytes(
+        kind=row.kind, at_ms=row.at_ms, account=row.account, detail=row.detail
+    )
+    return replace(row, mac=storage_key.authenticate(canonical))
 
 
 class AuditLog:

@@ -17,6 +17,7 @@ from otpseal.audit import Kind, Tally
 from otpseal.errors import ParametersRefused, SeedUnreadable
 from otpseal.ports_enrolment import EnrolmentTransaction
 from otpseal.ports_keys import KeyTransaction
+from otpseal.ports_rekeying import RekeyTransaction
 from otpseal.ports_trust import TrustTransaction
 from otpseal.secret import Secret
 from otpseal.storage_key import StorageKey, WrappingKey
@@ -126,7 +127,13 @@ class IssuedSeed:
     issued_at: float
 
 
-class Transaction(EnrolmentTransaction, TrustTransaction, KeyTransaction, Protocol):
+class Transaction(
+    EnrolmentTransaction,
+    TrustTransaction,
+    KeyTransaction,
+    RekeyTransaction[EventRow],
+    Protocol,
+):
     """All that can be read and written while the store's write lock is held.
 
     Everything becomes durable together when the `Store.transaction` block ends, or

@@ -1,6 +1,6 @@
 """The part of `otpseal.ports.Transaction` that is about keys in the store."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from otpseal.key_records import ImportKeyRow
@@ -27,6 +27,10 @@ class ServiceKeyRow:
     sealed: bytes
     made_at: float
     until: float | None = None
+
+    def resealed(self, sealed: bytes) -> "ServiceKeyRow":
+        """Return the row with the private half under another storage key."""
+        return replace(self, sealed=sealed)
 
 
 class KeyTransaction(Protocol):

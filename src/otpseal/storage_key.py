@@ -7,8 +7,9 @@ seeds that he knows.
 
 Bytes (integers big endian, `lp16(x)` = two bytes of length, then x)::
 
-    record       = version (1) || lp16(kid) || lp16(wrapped) || lp16(signature)
-    wrapped      = RSA-OAEP(SHA-256, label "otpseal storage key v1", storage key)
+    record       = version (1 or 2) || lp16(kid) || lp16(wrapped) || lp16(signature)
+    wrapped (1)  = RSA-OAEP(SHA-256, label "otpseal storage key v1", storage key)
+    wrapped (2)  = likewise, storage key || fingerprint, throttle and recovery subkey
     signature    = RSA-PSS(SHA-256, salt 32) over
                    lp16("otpseal storage key v1") || version || lp16(kid)
                    || lp16(wrapped)
@@ -21,6 +22,10 @@ Bytes (integers big endian, `lp16(x)` = two bytes of length, then x)::
 Version 1 binds a seed to its place alone; version 2 also to the parameters that make
 codes of it, or whoever can write the database could make another, weaker factor of
 the same seed.
+
+A record of version 2 is that of a storage key which took the place of another. What
+was made one-way under subkeys of the first (fingerprints of seeds that are gone, names
+of unknown accounts, recovery codes) cannot be made anew, so these three subkeys stay.
 
 A new form takes a new version byte; parsers accept the versions they know, exactly.
 """
@@ -45,7 +50,10 @@ WRAP_LABEL: Final = b"otpseal storage key v1"
 PSS_SALT_BYTES: Final = 32
 
 _VERSION: Final = b"\x01"
+_VERSION_KEPT: Final = b"\x02"
 _SEED_VERSION_BOUND: Final = b"\x02"
+_SUBKEY_BYTES: Final = 32
+_KEPT: Final = 3
 _NONCE_BYTES: Final = 12
 _SEED_AAD: Final = b"otpseal seed v1"
 _SEED_AAD_BOUND: Final = b"otpseal seed v2"
@@ -80,10 +88,15 @@ class WrappingKey(Protocol):
 class StorageKey:
     """Subkeys of one storage key, ready for use. Prints nothing of itself."""
 
-    def __init__(self, key: Secret) -> None:
+    def __init__(self, key: Secret, kept: Secret | None = None) -> None:
         if len(key) != STORAGE_KEY_BYTES:
             raise ValueError(f"a storage key has {STORAGE_KEY_BYTES} bytes")
+        if kept is not None and len(kept) != _KEPT * _SUBKEY_BYTES:
+            raise ValueError(f"{_KEPT} subkeys are kept")
+        #: Rises when this becomes another key.
+        self.generation = 0
         self._key = key
+        self._kept = kept
         self._seeds = AESGCM(self._subkey(b"otpseal seeds at rest v1"))
         self._fingerprints = self._subkey(b"otpseal seed fingerprint v1")
         self._events = self._subkey(b"otpseal audit event v1")
@@ -94,6 +107,8 @@ class StorageKey:
         self._pins = self._subkey(b"otpseal pinned authority v1")
         self._secrets = AESGCM(self._subkey(b"otpseal service keys v1"))
         self._import_keys = self._subkey(b"otpseal import key v1")
+        if kept is not None:
+            self._fingerprints, self._throttled, self._recovery = _cut(kept)
 
     def _subkey(self, info: bytes) -> bytes:
         # RFC 5869; no salt: the input is uniformly random already (section 3.1).
@@ -106,14 +121,34 @@ class StorageKey:
         """Make a new storage key from `random`."""
         return cls(Secret(random(STORAGE_KEY_BYTES)))
 
+    def successor(
+        self, *, keeps_recovery: bool = True, random: Random = secrets.token_bytes
+    ) -> "StorageKey":
+        """Make a storage key that takes the place of this one.
+
+        Fingerprints and the names of budgets stay as they are. So do the digests of
+        recovery codes, unless `keeps_recovery` is False: then none is right any more.
+        """
+        recovery = self._recovery if keeps_recovery else random(_SUBKEY_BYTES)
+        kept = Secret(self._fingerprints + self._throttled + recovery)
+        return StorageKey(Secret(random(STORAGE_KEY_BYTES)), kept)
+
+    def become(self, other: "StorageKey") -> None:
+        """Be another key from now on, for everybody who has this object."""
+        generation = self.generation + 1
+        self.__dict__.update({**other.__dict__, "generation": generation})
+
     def wrap(self, keys: WrappingKey) -> bytes:
         """Return the record that only the private key of `keys` opens."""
-        wrapped = oaep_encrypt(keys.public_key, self._key.reveal(), label=WRAP_LABEL)
+        content, version = self._key.reveal(), _VERSION
+        if self._kept is not None:
+            content, version = content + self._kept.reveal(), _VERSION_KEPT
+        wrapped = oaep_encrypt(keys.public_key, content, label=WRAP_LABEL)
         kid = keys.kid.encode("ascii")
         signature = keys.pss_sign(
-            _signed_bytes(kid, wrapped), salt_length=PSS_SALT_BYTES
+            _signed_bytes(version, kid, wrapped), salt_length=PSS_SALT_BYTES
         )
-        return _VERSION + _lp16(kid) + _lp16(wrapped) + _lp16(signature)
+        return version + _lp16(kid) + _lp16(wrapped) + _lp16(signature)
 
     @staticmethod
     def record_kid(record: bytes) -> str:
@@ -145,15 +180,18 @@ class StorageKey:
             pss_verify(
                 keys.public_key,
                 signature,
-                _signed_bytes(kid, wrapped),
+                _signed_bytes(record[:1], kid, wrapped),
                 salt_length=PSS_SALT_BYTES,
             )
-            key = Secret(keys.oaep_decrypt(wrapped, label=WRAP_LABEL))
+            content = keys.oaep_decrypt(wrapped, label=WRAP_LABEL)
         except (ProofRefused, UnsealFailed):
             raise _damaged_record() from None
-        if len(key) != STORAGE_KEY_BYTES:
+        key, kept = content[:STORAGE_KEY_BYTES], content[STORAGE_KEY_BYTES:]
+        has_kept = record[:1] == _VERSION_KEPT
+        expected = STORAGE_KEY_BYTES + has_kept * _KEPT * _SUBKEY_BYTES
+        if len(content) != expected:
             raise _damaged_record()
-        return cls(key)
+        return cls(Secret(key), Secret(kept) if has_kept else None)
 
     def seal_seed(
         self,
@@ -293,8 +331,13 @@ def _secret_aad(purpose: str, name: str) -> bytes:
     return b"".join(parts)
 
 
-def _signed_bytes(kid: bytes, wrapped: bytes) -> bytes:
-    return _lp16(WRAP_LABEL) + _VERSION + _lp16(kid) + _lp16(wrapped)
+def _cut(kept: Secret) -> list[bytes]:
+    raw = kept.reveal()
+    return [raw[at : at + _SUBKEY_BYTES] for at in range(0, len(raw), _SUBKEY_BYTES)]
+
+
+def _signed_bytes(version: bytes, kid: bytes, wrapped: bytes) -> bytes:
+    return _lp16(WRAP_LABEL) + version + _lp16(kid) + _lp16(wrapped)
 
 
 def _damaged_record() -> StoreMismatch:
@@ -305,7 +348,7 @@ def _damaged_record() -> StoreMismatch:
 
 
 def _parse_record(record: bytes) -> tuple[bytes, bytes, bytes]:
-    if record[:1] != _VERSION:
+    if record[:1] not in {_VERSION, _VERSION_KEPT}:
         raise _damaged_record()
     parts = []
     rest = record[1:]

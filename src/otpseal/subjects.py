@@ -37,10 +37,17 @@ class Subjects:
     def __init__(self, storage_key: StorageKey, *, window: int) -> None:
         self._storage_key = storage_key
         self._window = window
-        # Opened, and thrown away, for each unknown account: the same work.
-        self._decoy = storage_key.seal_seed(
-            storage_key.dummy_seed(""), "", parameters=totp.CLASSIC.canonical
-        )
+        self._made_for, self._decoy = self._new_decoy()
+
+    def _new_decoy(self) -> tuple[int, bytes]:
+        """Return what is opened, and thrown away, for an unknown account.
+
+        The same work as for a known one. Made once for each storage key.
+        """
+        key = self._storage_key
+        canonical = totp.CLASSIC.canonical
+        decoy = key.seal_seed(key.dummy_seed(""), "", parameters=canonical)
+        return key.generation, decoy
 
     def known(self, row: AccountRow | None, now: float) -> Subject | OtpsealError:
         """Return what a row makes; an error for none, or one that cannot be read."""
@@ -58,6 +65,8 @@ class Subjects:
         """Return what an unknown account is decided by; nobody has its seed."""
         parameters = totp.CLASSIC
         canonical = parameters.canonical
+        if self._made_for != self._storage_key.generation:
+            self._made_for, self._decoy = self._new_decoy()
         self._storage_key.open_seed(self._decoy, "", parameters=canonical)
         seed = self._storage_key.dummy_seed(name if is_text(name) else "")
         codes = self.candidates(seed, parameters, State(), now)

@@ -39,6 +39,7 @@ from otpseal.errors import (
 )
 from otpseal.key_ring import KeyRing
 from otpseal.key_source import load_private_key, private_key_exists
+from otpseal.key_watch import KeyWatch, generation_of
 from otpseal.ledger import AuditLog, Ledger
 from otpseal.minute import MinuteJob
 from otpseal.ports import Clock, CodeLog, Keys, Store
@@ -104,6 +105,7 @@ def open_service(
     monotonic: Clock = time.monotonic,
     policy: throttle.Policy = throttle.DEFAULT_POLICY,
     create: bool = True,
+    one_shot: bool = False,
 ) -> Iterator[OpenedService]:
     """Open the service's store and keys; close them at the end of the block.
 
@@ -114,13 +116,19 @@ def open_service(
         policy: the price of wrong codes.
         create: whether a store and a key are made where there are none; else that
             is an error, most likely a mistyped directory.
+        one_shot: whether the caller holds what it sealed before a transaction: it ends
+            if the storage key is replaced meanwhile, others take the new one.
 
     Raises:
         ConfigurationError, KeyUnavailable, KeyRefused, StoreUnavailable: says what
             to do.
     """
     with _open(
-        settings, SERVICE_KEY_NAME, clock, SERVICE_KEY_BITS if create else None
+        settings,
+        SERVICE_KEY_NAME,
+        clock,
+        SERVICE_KEY_BITS if create else None,
+        one_shot=one_shot,
     ) as opened:
         ring = KeyRing(
             opened.keys,
@@ -228,7 +236,12 @@ def open_authority(
 
 @contextmanager
 def _open(
-    settings: Settings, key_name: str, clock: Clock, new_key_bits: int | None
+    settings: Settings,
+    key_name: str,
+    clock: Clock,
+    new_key_bits: int | None,
+    *,
+    one_shot: bool = False,
 ) -> Iterator[Opened]:
     if new_key_bits is None:
         expect_store(settings)
@@ -264,7 +277,7 @@ def _open(
         )
     )
     try:
-        loaded, storage_key = _unlock(
+        loaded, storage_key, generation = _unlock(
             store,
             keys,
             load=load_existing,
@@ -273,6 +286,16 @@ def _open(
             is_kept=lambda: private_key_exists(settings, key_name),
             may_create=new_key_bits is not None,
             clock=clock,
+        )
+
+        def key_of(record: bytes) -> Keys:
+            kid = StorageKey.record_kid(record)
+            if loaded.kid == kid:
+                return loaded
+            return _load_current(settings, key_name, kid) or loaded
+
+        store.watch(
+            KeyWatch(storage_key, generation, key_of=key_of, goes_on=not one_shot)
         )
         audit = AuditLog(store, storage_key, clock)
         yield Opened(store, store.directory, loaded, storage_key, audit)
@@ -319,8 +342,8 @@ def _unlock(
     is_kept: Callable[[], bool],
     may_create: bool,
     clock: Clock,
-) -> tuple[Keys, StorageKey]:
-    """Return the private key and the storage key that `store` was made with."""
+) -> tuple[Keys, StorageKey, int]:
+    """Return the private key and the storage key of `store`, and which one it is."""
     with store.transaction(patience_s=OPENING_PATIENCE_S) as tx:
         record = tx.storage_key_record()
         if record is None:
@@ -342,14 +365,14 @@ def _unlock(
             tx.set_storage_key_record(storage_key.wrap(keys))
             event = Event(Kind.STORE_CREATED, clock(), detail={"kid": keys.kid})
             Ledger(tx, storage_key).record(event)
-            return keys, storage_key
+            return keys, storage_key, 0
         # Another process may have made it while this one waited for the lock.
         keys = keys or load()
         kid = StorageKey.record_kid(record)
         if keys.kid != kid:
             # A rotation was interrupted, or is at this point just now.
             keys = load_current(kid) or keys
-        return keys, StorageKey.unwrap(record, keys)
+        return keys, StorageKey.unwrap(record, keys), generation_of(tx)
 
 
 def _adopt_seed_file(path: Path, service: Service) -> None:

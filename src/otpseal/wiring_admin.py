@@ -21,6 +21,7 @@ from otpseal.moving import Mover
 from otpseal.ports import Clock
 from otpseal.ports_key_files import Seam, unseen
 from otpseal.restore import Restorer
+from otpseal.storage_rotation import StorageRotation
 from otpseal.trust_book import TrustBook
 from otpseal.wiring import SERVICE_KEY_NAME, Opened, key_files
 
@@ -69,6 +70,13 @@ def make_lifecycle(
     """Return what replaces the import keys of an open store."""
     files = key_files(settings, searching=searching)
     return KeyLifecycle(opened.store, opened.storage_key, files, clock, reached=reached)
+
+
+def make_storage_rotation(
+    opened: Opened, *, clock: Clock = time.time
+) -> StorageRotation:
+    """Return what replaces the storage key of an open store."""
+    return StorageRotation(opened.store, opened.storage_key, opened.keys, clock)
 
 
 def make_restorer(settings: Settings, *, clock: Clock = time.time) -> Restorer:

@@ -81,7 +81,7 @@ class EventTables(Tables):
             query = query.where(table.c.account == account)
         if kind is not None:
             query = query.where(table.c.kind == kind)
-        rows = [_event(row) for row in self._connection.execute(query)]
+        rows = [read_event(row) for row in self._connection.execute(query)]
         return rows[::-1]
 
     def events_before(self, before: int | None, limit: int) -> list[EventRow]:
@@ -90,7 +90,7 @@ class EventTables(Tables):
         query = select(table).order_by(table.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(table.c.id < before)
-        return [_event(row) for row in self._connection.execute(query)]
+        return [read_event(row) for row in self._connection.execute(query)]
 
     def count_events_after(
         self, after: int, kinds: Collection[str]
@@ -184,7 +184,8 @@ def _tally(kind: str, account: str, pending: Any, since: Any) -> Tally:  # noqa:
         ) from None
 
 
-def _event(row: Any) -> EventRow:  # noqa: ANN401 - a row of no static type
+def read_event(row: Any) -> EventRow:  # noqa: ANN401 - a row of no static type
+    """Return an event as it rests, whoever wrote it."""
     # SQLite takes any type in any column. What is of the wrong one was not written by
     # us; read as something else it fails its check, and hides no other event.
     return EventRow(

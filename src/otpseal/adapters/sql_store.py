@@ -4,7 +4,7 @@ Its transaction is made of groups of tables: `sql_accounts`, `sql_callers`,
 `sql_events`, `sql_trust` and `sql_enrolment`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from otpseal.adapters.sql_engine import (
 from otpseal.adapters.sql_enrolment import EnrolmentTables
 from otpseal.adapters.sql_events import EventTables
 from otpseal.adapters.sql_keys import KeyTables
+from otpseal.adapters.sql_rekeying import RekeyTables
 from otpseal.adapters.sql_trust import TrustTables
 from otpseal.ports import IssuedSeed
 
@@ -36,7 +37,13 @@ _ONLY = 1  # the primary key of the one storage key
 
 
 class SqlTransaction(
-    AccountTables, CallerTables, EventTables, TrustTables, KeyTables, EnrolmentTables
+    AccountTables,
+    CallerTables,
+    EventTables,
+    TrustTables,
+    KeyTables,
+    EnrolmentTables,
+    RekeyTables,
 ):
     """`otpseal.ports.Transaction` on one connection."""
 
@@ -95,6 +102,10 @@ class SqlTransaction(
         )
 
 
+def _unwatched(_tx: SqlTransaction) -> None:
+    """Look at nothing."""
+
+
 class SqlStore:
     """`otpseal.ports.Store` on a database.
 
@@ -119,6 +130,7 @@ class SqlStore:
         self._gate = open_gate(
             engine, reads_clock=reads_clock, statement_timeout_s=statement_timeout_s
         )
+        self._look: Callable[[SqlTransaction], None] = _unwatched
         try:
             self._gate.migrate()
         except BaseException:
@@ -130,6 +142,10 @@ class SqlStore:
         """Where the database writes; None if that is not on this machine."""
         return self._gate.directory
 
+    def watch(self, look: Callable[[SqlTransaction], None]) -> None:
+        """Have each transaction looked at when it begins; `look` may refuse it."""
+        self._look = look
+
     @contextmanager
     def transaction(
         self, *, patience_s: float = PATIENCE_S, shared: bool = False
@@ -139,7 +155,9 @@ class SqlStore:
             translated(),
             self._gate.opened(patience_s=patience_s, shared=shared) as (opened, at),
         ):
-            yield SqlTransaction(opened, at)
+            tx = SqlTransaction(opened, at)
+            self._look(tx)
+            yield tx
 
     def close(self) -> None:
         """See `otpseal.ports.Store`."""

@@ -49,7 +49,7 @@ def backup(
     """
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     with (
-        open_service(settings, create=False) as opened,
+        open_service(settings, create=False, one_shot=True) as opened,
         counted("rows") as count,
         new_private_file(file, force=force) as stream,
     ):

@@ -2,18 +2,19 @@
 
 import re
 import time
+from dataclasses import asdict
 from typing import Annotated, Final
 
 import typer
 
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
-from otpseal.cli.progress import search_shown
-from otpseal.config import load_settings
+from otpseal.cli.progress import counted, search_shown
+from otpseal.config import Settings, load_settings
 from otpseal.key_lifecycle import MAX_OVERLAP_S
 from otpseal.key_report import KeyFacts, list_keys
 from otpseal.ledger import rfc3339
 from otpseal.wiring import open_service
-from otpseal.wiring_admin import make_lifecycle
+from otpseal.wiring_admin import make_lifecycle, make_storage_rotation
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION: Final = re.compile(r"([0-9]{1,8})([smhd])", re.ASCII)
@@ -42,6 +43,18 @@ def rotate(
     overlap: Annotated[
         str, typer.Option(help="How long the key before still opens: 24h, 7d, 0s.")
     ] = "24h",
+    storage: Annotated[
+        bool,
+        typer.Option(
+            "--storage", help="Replace the storage key, and encrypt all seeds anew."
+        ),
+    ] = False,
+    void_recovery: Annotated[
+        bool,
+        typer.Option(
+            "--void-recovery-codes", help="With --storage: end all recovery codes, too."
+        ),
+    ] = False,
     data_dir: DataDir = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
@@ -49,10 +62,16 @@ def rotate(
     """Put the next import key in the place of the active one; made if there is none.
 
     Interrupted at any point, run it again. Running services follow by themselves. The
-    storage key stays the same: an old backup still opens with an old key.
+    storage key stays the same, and an old backup still opens with an old key; after a
+    leak run it again with --storage, which replaces that key and not the import key.
     """
     overlap_s = _seconds(overlap)
+    if void_recovery and not storage:
+        raise typer.BadParameter("--void-recovery-codes goes with --storage")
     settings = load_settings(data_dir=data_dir, key_file=key_file)
+    if storage:
+        _replace_storage_key(settings, void_recovery=void_recovery, as_json=as_json)
+        return
     with open_service(settings, create=False) as opened:
         lifecycle = make_lifecycle(opened, settings, searching=search_shown)
         done = lifecycle.rotate(overlap_s=overlap_s)
@@ -73,6 +92,29 @@ def rotate(
         return
     typer.echo(f"the import key is {done.kid}")
     typer.echo(f"the one before opens until {until}: {done.before}")
+
+
+def _replace_storage_key(
+    settings: Settings, *, void_recovery: bool, as_json: bool
+) -> None:
+    with (
+        open_service(settings, create=False) as opened,
+        counted("encrypting anew") as told,
+    ):
+        rotation = make_storage_rotation(opened)
+        done = rotation.replace(void_recovery=void_recovery, told=told)
+    if as_json:
+        print_json(asdict(done))
+        return
+    typer.echo("the storage key was replaced")
+    typer.echo(f"encrypted anew: {done.accounts} seeds, {done.own_keys} own keys")
+    typer.echo(f"authenticated anew: {done.events} events")
+    if done.altered:
+        typer.echo(f"altered before, and left so: {done.altered} rows")
+    if done.unreadable:
+        typer.echo(f"seeds that did not decrypt: {', '.join(done.unreadable)}")
+    if void_recovery:
+        typer.echo(f"void from now on: {done.recovery_void} recovery codes")
 
 
 def list_(

@@ -63,7 +63,7 @@ def import_(
     content = _read(file)
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     has_key = private_key_exists(settings, SERVICE_KEY_NAME)
-    with open_service(settings, create=has_key) as opened:
+    with open_service(settings, create=has_key, one_shot=True) as opened:
         arrivals = _arrivals(content, format_, opened.keys)
         with counted("sealing", len(arrivals)) as told:
             done = make_mover(opened).bring(
