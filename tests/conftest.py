@@ -8,8 +8,8 @@ import pytest
 from otpseal.adapters.file_keys import RsaKeys, generate_private_key, write_key_pair
 from otpseal.config import Settings
 
-#: The fixtures `postgres`, `durable_postgres`, `database` and `store`.
-pytest_plugins = ["postgres_fixture", "stores"]
+#: The fixtures `postgres`, `durable_postgres`, `database`, `store`, `tokens`.
+pytest_plugins = ["postgres_fixture", "stores", "pkcs11_token"]
 
 # No deadline: a busy machine is no falsification.
 hypothesis.settings.register_profile("otpseal", deadline=None)

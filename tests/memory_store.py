@@ -11,7 +11,11 @@ from dataclasses import dataclass, field, replace
 from otpseal.access import Caller
 from otpseal.account_state import State
 from otpseal.audit import Kind, Tally
+from otpseal.key_records import ImportKeyRow
 from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
+from otpseal.ports_keys import ServiceKeyRow
+from otpseal.ports_trust import EnvelopeSequence, PinnedRow
+from otpseal.subscription import IssuedEnvelope, Subscriber, Ticket
 from otpseal.totp import OtpType
 
 
@@ -30,6 +34,14 @@ class Tables:
     callers: dict[str, Caller] = field(default_factory=dict)
     budgets: dict[tuple[str, bytes], BudgetRow] = field(default_factory=dict)
     recovery: set[tuple[str, bytes]] = field(default_factory=set)
+    subscribers: dict[str, Subscriber] = field(default_factory=dict)
+    tickets: dict[bytes, Ticket] = field(default_factory=dict)
+    sent: dict[str, IssuedEnvelope] = field(default_factory=dict)
+    pinned: dict[str, PinnedRow] = field(default_factory=dict)
+    envelopes: dict[tuple[str, str], float] = field(default_factory=dict)
+    sequences: dict[str, EnvelopeSequence] = field(default_factory=dict)
+    own_keys: dict[str, ServiceKeyRow] = field(default_factory=dict)
+    import_keys: dict[str, ImportKeyRow] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         """Return a copy that can change without this one."""
@@ -44,6 +56,14 @@ class Tables:
             callers=dict(self.callers),
             budgets=dict(self.budgets),
             recovery=set(self.recovery),
+            subscribers=dict(self.subscribers),
+            tickets=dict(self.tickets),
+            sent=dict(self.sent),
+            pinned=dict(self.pinned),
+            envelopes=dict(self.envelopes),
+            sequences=dict(self.sequences),
+            own_keys=dict(self.own_keys),
+            import_keys=dict(self.import_keys),
         )
 
 
@@ -286,6 +306,99 @@ class MemoryTransaction:
 
     def put_issued(self, issued: IssuedSeed) -> None:
         self.tables.issued[issued.pair] = issued
+
+    def replace_storage_key_record(self, record: bytes) -> None:
+        assert self.tables.storage_key_record is not None
+        self.tables.storage_key_record = record
+
+    def import_keys(self) -> list[ImportKeyRow]:
+        rows = self.tables.import_keys.values()
+        return sorted(rows, key=lambda row: (row.made_at, row.kid))
+
+    def put_import_key(self, row: ImportKeyRow) -> None:
+        self.tables.import_keys[row.kid] = row
+
+    def service_keys(self, use: str | None = None) -> list[ServiceKeyRow]:
+        every = self.tables.own_keys.values()
+        rows = [row for row in every if use in (None, row.use)]
+        return sorted(rows, key=lambda row: (row.made_at, row.kid))
+
+    def add_service_key(self, row: ServiceKeyRow) -> None:
+        assert row.kid not in self.tables.own_keys
+        self.tables.own_keys[row.kid] = row
+
+    def replace_service_key(self, row: ServiceKeyRow) -> None:
+        self.tables.own_keys[row.kid] = row
+
+    def subscriber(self, name: str) -> Subscriber | None:
+        return self.tables.subscribers.get(name)
+
+    def subscribers(self) -> list[Subscriber]:
+        return [row for _, row in sorted(self.tables.subscribers.items())]
+
+    def put_subscriber(self, subscriber: Subscriber) -> None:
+        self.tables.subscribers[subscriber.id] = subscriber
+
+    def ticket(self, digest: bytes) -> Ticket | None:
+        return self.tables.tickets.get(digest)
+
+    def put_ticket(self, ticket: Ticket) -> None:
+        self.tables.tickets[ticket.digest] = ticket
+
+    def prune_tickets(self, before: float) -> int:
+        tickets = self.tables.tickets
+        kept = {k: row for k, row in tickets.items() if row.expires_at >= before}
+        self.tables.tickets = kept
+        return len(tickets) - len(kept)
+
+    def last_sequence(self, account: str) -> int | None:
+        rows = self.tables.sent.values()
+        return max(
+            (row.sequence for row in rows if row.account == account), default=None
+        )
+
+    def put_issued_envelope(self, issued: IssuedEnvelope) -> None:
+        self.tables.sent[issued.jti] = issued
+
+    def issued_envelope(self, digest: bytes) -> IssuedEnvelope | None:
+        for row in self.tables.sent.values():
+            if row.digest == digest:
+                return row
+        return None
+
+    def issued_envelopes(self) -> list[IssuedEnvelope]:
+        rows = self.tables.sent.values()
+        return sorted(rows, key=lambda row: (row.issued_at, row.jti))
+
+    def pinned_authorities(self) -> list[PinnedRow]:
+        return [self.tables.pinned[name] for name in sorted(self.tables.pinned)]
+
+    def pin_authority(self, row: PinnedRow) -> None:
+        self.tables.pinned[row.name] = row
+
+    def unpin_authority(self, name: str) -> bool:
+        return self.tables.pinned.pop(name, None) is not None
+
+    def remember_envelope(self, authority: str, jti: str, expires_at: float) -> bool:
+        if (authority, jti) in self.tables.envelopes:
+            return False
+        self.tables.envelopes[authority, jti] = expires_at
+        return True
+
+    def has_envelope(self, authority: str, jti: str) -> bool:
+        return (authority, jti) in self.tables.envelopes
+
+    def forget_envelopes(self, before: float) -> int:
+        known = self.tables.envelopes
+        kept = {key: until for key, until in known.items() if until >= before}
+        self.tables.envelopes = kept
+        return len(known) - len(kept)
+
+    def envelope_sequence(self, account: str) -> EnvelopeSequence | None:
+        return self.tables.sequences.get(account)
+
+    def put_envelope_sequence(self, sequence: EnvelopeSequence) -> None:
+        self.tables.sequences[sequence.account] = sequence
 
 
 class MemoryStore:

@@ -415,7 +415,14 @@ def test_others_are_asked_through_the_proxy_and_plain_http_is_warned_of(
     """A proxy from the environment is used beyond loopback; plain http is warned of."""
     with misbehaving(success(service_keys)) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
-        ask("http://authority.example/seeds", service_keys)
+        request_sealed_seed(
+            "http://authority.example/seeds",
+            student_id=STUDENT,
+            github_repo_url=REPOSITORY,
+            public_key=pem_of(service_keys),
+            insecure_http=True,
+            patience=QUICK,
+        )
         (request,) = proxy.requests
 
     assert request.startswith(b"POST http://authority.example/seeds HTTP/1.1\r\n")

@@ -1,4 +1,4 @@
-"""otpseal.adapters.file_keys: key files, and the contract of `otpseal.ports.Keys`."""
+"""otpseal.adapters.file_keys: key files. Their contract: test_keys_contract.py."""
 
 import os
 import signal
@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from otpseal import keypolicy, padding
+from otpseal import keypolicy
 from otpseal.adapters import file_keys
 from otpseal.adapters.file_keys import RsaKeys, generate_private_key
-from otpseal.errors import KeyRefused, KeyUnavailable, UnsealFailed
-from otpseal.ports import Keys
+from otpseal.errors import KeyRefused, KeyUnavailable
 
 
 @pytest.fixture(scope="module")
@@ -307,64 +306,3 @@ class TestLoading:
         """As for private ones."""
         with pytest.raises(KeyRefused, match=f"{path}: this is not a public key"):
             file_keys.load_public_key(path)
-
-
-@pytest.fixture(params=["in memory", "from a file", "from an encrypted file"])
-def keys(request: pytest.FixtureRequest, service_keys: RsaKeys, tmp_path: Path) -> Keys:
-    """Every implementation of `otpseal.ports.Keys`, over one key."""
-    if request.param == "in memory":
-        return service_keys
-    passphrase = b"passphrase" if "encrypted" in request.param else None
-    _write(service_keys, tmp_path / "key.pem", passphrase)
-    return file_keys.load_keys(tmp_path / "key.pem", passphrase)
-
-
-class TestContract:
-    """What every `otpseal.ports.Keys` does."""
-
-    def test_kid(self, keys: Keys) -> None:
-        """It is the thumbprint of the public key."""
-        assert keypolicy.key_id(keys.public_key) == keys.kid
-
-    @pytest.mark.parametrize("label", [None, b"otpseal storage key v1"])
-    def test_decrypts(self, keys: Keys, label: bytes | None) -> None:
-        """What is sealed to the public key, under the same label alone."""
-        sealed = padding.oaep_encrypt(keys.public_key, b"message", label=label)
-
-        assert b"message" == keys.oaep_decrypt(sealed, label=label)
-        with pytest.raises(UnsealFailed):
-            keys.oaep_decrypt(sealed, label=b"another label")
-
-    def test_refuses_what_is_not_for_it(self, keys: Keys, other_keys: RsaKeys) -> None:
-        """Another key's, damaged, of no length: one error."""
-        sealed = padding.oaep_encrypt(keys.public_key, b"message")
-        for ciphertext in (
-            padding.oaep_encrypt(other_keys.public_key, b"message"),
-            sealed[:-1] + bytes([sealed[-1] ^ 1]),
-            sealed[:-1],
-            b"",
-        ):
-            with pytest.raises(UnsealFailed):
-                keys.oaep_decrypt(ciphertext)
-
-    @pytest.mark.parametrize("salt_length", [0, 32, 478])
-    def test_signs(self, keys: Keys, salt_length: int) -> None:
-        """What the public key verifies at that salt length."""
-        signature = keys.pss_sign(b"message", salt_length=salt_length)
-
-        padding.pss_verify(
-            keys.public_key, signature, b"message", salt_length=salt_length
-        )
-
-    def test_works_in_many_threads(self, keys: Keys) -> None:
-        """The service decrypts in worker threads with one instance."""
-        sealed = [padding.oaep_encrypt(keys.public_key, b"%d" % n) for n in range(32)]
-
-        with ThreadPoolExecutor(8) as pool:
-            opened = list(pool.map(keys.oaep_decrypt, sealed))
-
-        assert [b"%d" % n for n in range(32)] == opened
-
-    def test_prints_nothing(self, keys: Keys) -> None:
-        """No number of the private key is in its repr."""
-        assert "RsaKeys object" in repr(keys)

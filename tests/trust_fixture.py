@@ -1,12 +1,15 @@
 """What the tests of envelopes share: authorities, claims, and a book of pinned keys."""
 
 import base64
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from joserfc.jwk import OKPKey, RSAKey
 
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.secret import Secret
@@ -60,6 +63,15 @@ class Headquarters:
         pins = Pins()
         pins.pin(self.name, self.signer.key.public_key())
         return pins
+
+    def public_jwks(self) -> bytes:
+        """Return what it gives to services: its public key as a JWKS."""
+        key = self.signer.key.public_key()
+        if isinstance(key, RSAPublicKey):
+            jwk = RSAKey.import_key(key).as_dict(private=False)
+        else:
+            jwk = OKPKey.import_key(key).as_dict(private=False)
+        return json.dumps({"keys": [dict(jwk)]}).encode()
 
     def claims(self, **changed: Any) -> SeedClaims:  # noqa: ANN401 - any claim
         """Return new claims, each later than the one before."""

@@ -58,6 +58,22 @@ class Kind(StrEnum):
     ENVELOPE_STALE = "envelope.stale"
     """Envelopes older than one that was accepted for the account; `count`."""
 
+    KEY_MADE = "key.made"
+    """A key of the service's own was made; `use`, `kid`."""
+
+    IMPORT_KEY_PREPARED = "import-key.prepared"
+    """The next import key is published, and opens what is sealed to it; `kid`."""
+
+    IMPORT_KEY_ROTATED = "import-key.rotated"
+    """The import key `kid` took the place of `before`, which opens `until` then."""
+
+    IMPORT_KEY_REFUSED = "import-key.refused"
+    """Envelopes for a retired import key, `count` of them."""
+
+    STORAGE_KEY_REPLACED = "storage-key.replaced"
+    """Everything that rests was encrypted anew: `accounts`, `events`; `altered`
+    events and seeds stay recognisable as such."""
+
     SEED_FILE_REMOVED = "seed.file-removed"
     """A plaintext seed.txt was overwritten and removed."""
 
@@ -147,6 +163,13 @@ class Kind(StrEnum):
     AUDIT_PRUNED = "audit.pruned"
     """Events `before` a time were deleted, `count` of them."""
 
+    AUTHORITY_PINNED = "authority.pinned"
+    """An administrator pinned an `authority`; `prefix`, `keys`, `replaced` (1 if one
+    of that name was pinned before)."""
+
+    AUTHORITY_UNPINNED = "authority.unpinned"
+    """An administrator removed a pinned `authority`."""
+
     SEED_ISSUED = "authority.seed-issued"
     """The authority made a seed for a new pair; `pair`, `kid`."""
 
@@ -158,6 +181,30 @@ class Kind(StrEnum):
 
     REBOUND = "authority.rebound"
     """An administrator bound a pair to another public key; `pair`, `kid`."""
+
+    SUBSCRIBER_ADDED = "authority.subscriber-added"
+    """An administrator admitted a `subscriber`."""
+
+    SUBSCRIBER_REVOKED = "authority.subscriber-revoked"
+    """A `subscriber` was revoked, and with it all its tickets."""
+
+    TICKET_MADE = "authority.ticket-made"
+    """A ticket was made for a `subscriber` and the event's account."""
+
+    ENVELOPE_ISSUED = "authority.envelope-issued"
+    """A `subscriber` enrolled with its ticket; `kid`, `jti`, `seq`."""
+
+    ENVELOPE_REPEATED = "authority.envelope-repeated"
+    """The same ticket and key had the same answer again, `count` times."""
+
+    ENROLMENT_REFUSED = "authority.enrolment-refused"
+    """Enrolments refused since the last such event, `count` of them."""
+
+    RECEIPT_STORED = "authority.receipt-stored"
+    """A `subscriber` confirmed an envelope; `jti`, its audit `event`."""
+
+    RECEIPT_REFUSED = "authority.receipt-refused"
+    """Receipts refused since the last such event, `count` of them."""
 
 
 Detail = Mapping[str, int | str]

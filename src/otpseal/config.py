@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from otpseal import pkcs11_uri
 from otpseal.errors import ConfigurationError
 from otpseal.secret import Secret
 from otpseal.suite import Suite
@@ -28,9 +29,12 @@ _TOKEN = re.compile(rb"[!-~]+")
 
 _HOST_NAME = re.compile(r"[a-z0-9_.-]+", re.ASCII)
 
+_FILE_URI = re.compile(r"file:/(?!/)[^%\x00]+")
+
 
 # Read by a command's option, by the compose files and by the tests.
 _ELSEWHERE = {
+    "OTPSEAL_AUTHORITY_CA_FILE",
     "OTPSEAL_AUTHORITY_URL",
     "OTPSEAL_IMAGE",
     "OTPSEAL_NGINX_IMAGE",
@@ -55,6 +59,16 @@ class LogFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+class PinnedBy(StrEnum):
+    """How services know an authority's signatures."""
+
+    KEYS = "keys"
+    """They pinned its signing keys: an envelope names its key."""
+
+    CA = "ca"
+    """They pinned its CA: the signing certificate travels with each envelope."""
 
 
 class AccessLogging(StrEnum):
@@ -83,8 +97,20 @@ class Settings(BaseSettings):
         description="Private key, PEM. Default: keys/student_private.pem"
         " (authority: keys/instructor_private.pem) in the data directory.",
     )
+    key: str | None = Field(
+        None,
+        description="Where the private key is, instead of a key file: file:/PATH, or"
+        " pkcs11:token=LABEL;object=LABEL (RFC 7512).",
+        repr=False,  # somebody may have put a PIN there, which is refused
+    )
     key_passphrase_file: Path | None = Field(
         None, description="File with the private key's passphrase."
+    )
+    pkcs11_module: Path | None = Field(
+        None, description="The token's PKCS#11 module, a shared library."
+    )
+    pkcs11_pin_file: Path | None = Field(
+        None, description="File with the token's PIN, mode 0600."
     )
     database_url: str | None = Field(
         None,
@@ -175,6 +201,21 @@ class Settings(BaseSettings):
         100_000, ge=1, description="Pairs that the authority keeps seeds for, at most."
     )
 
+    authority_name: str = Field(
+        "authority",
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
+        description="The authority's name, which services pin it under.",
+    )
+    authority_pinned_by: PinnedBy = Field(
+        PinnedBy.KEYS,
+        description="keys or ca: what services pinned, and so what travels with each"
+        " envelope: the id of the signing key, or its certificate.",
+    )
+    authority_classic: bool = Field(
+        True,  # noqa: FBT003 - pydantic's form
+        description="on or off: the exercise's request, which knows no subscribers.",
+    )
+
     @field_validator("allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -208,8 +249,43 @@ class Settings(BaseSettings):
         return (self.data_dir / "otpseal.db").absolute()
 
     def key_path(self, default_name: str) -> Path:
-        """The private key's path, by default in the data directory."""
+        """The private key's path, by default in the data directory.
+
+        Raises:
+            ConfigurationError: it is in a token, or the settings name two keys.
+        """
+        if self.key_uri() is not None:
+            raise ConfigurationError(
+                "the private key is in a token (OTPSEAL_KEY): this works on key files"
+                " only, and a token's keys are made by its own tools"
+            )
+        if self.key is not None:
+            return Path(self.key.removeprefix("file:"))
         return self.key_file or self.data_dir / "keys" / default_name
+
+    def key_uri(self) -> pkcs11_uri.Pkcs11Uri | None:
+        """Which token has the private key, or None if a file has.
+
+        Raises:
+            ConfigurationError: OTPSEAL_KEY is malformed, or OTPSEAL_KEY_FILE is set
+                beside it.
+        """
+        if self.key is None:
+            return None
+        if self.key_file is not None:
+            raise ConfigurationError(
+                "OTPSEAL_KEY and OTPSEAL_KEY_FILE (or --key-file) are both given:"
+                " unset one of them"
+            )
+        if self.key.startswith(pkcs11_uri.SCHEME):
+            return pkcs11_uri.parse(self.key)
+        # Whole, absolute, as it is: no host, no percent signs (RFC 8089 section 2).
+        if not _FILE_URI.fullmatch(self.key):
+            raise ConfigurationError(
+                "OTPSEAL_KEY is file:/ABSOLUTE/PATH without percent signs, or"
+                " pkcs11:token=LABEL;object=LABEL"
+            )
+        return None
 
     def key_passphrase(self) -> bytes | None:
         """The private key's passphrase, or None if no file is set."""

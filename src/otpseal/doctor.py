@@ -17,6 +17,7 @@ from otpseal.errors import ConfigurationError, OtpsealError, SeedUnreadable
 from otpseal.file_checks import check_cron, check_directory, check_files, check_space
 from otpseal.findings import Finding, Verdict, failure, ok, warning
 from otpseal.health import MAX_CODE_LOG_AGE_S
+from otpseal.key_source import token_pin
 from otpseal.ledger import rfc3339
 from otpseal.ports import Clock
 from otpseal.service import DEFAULT_ACCOUNT
@@ -66,6 +67,7 @@ def check_configuration(settings: Settings) -> Iterator[Finding]:
             settings.classic_token()
         settings.metrics_token()
         settings.key_passphrase()
+        token_pin(settings)
     except ConfigurationError as error:
         yield failure(check, str(error), "`otpseal serve` refuses to start so")
         return

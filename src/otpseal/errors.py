@@ -5,7 +5,7 @@ One tree, so that a caller can catch as much or as little as it means to::
     OtpsealError
     ├── ConfigurationError       a setting is missing or contradicts another
     ├── KeyRefused               an RSA key that the policy does not accept
-    ├── KeyUnavailable           a key file is missing, open to others or locked
+    ├── KeyUnavailable           a key is not there, open to others or locked
     ├── UnsealFailed             a sealed seed did not open; never says why
     ├── SuiteRefused             sealed seeds of this form are switched off
     ├── EnvelopeRefused          an envelope by no pinned authority; never says why
@@ -19,13 +19,16 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── AccountIdRefused         an account id that the rule does not allow
     ├── FileRefused              a file of accounts that cannot be read at all
     ├── StoreUnavailable         the store cannot be reached, read or written
-    │   └── StoreMismatch        key and store do not belong together
+    │   ├── StoreMismatch        key and store do not belong together
+    │   └── PinForged            a pinned authority is not as this service wrote it
     ├── ClockBehind              this machine's clock is behind the store's
     ├── SeedUnreadable           a stored seed does not decrypt
     ├── Unauthenticated          no caller is known by this token or certificate
     ├── Forbidden                the caller's scopes or prefix do not cover this
     ├── CallerRefused            a caller's name, scopes or prefix cannot be
     ├── CallerMissing            there is no such caller to revoke
+    ├── PinRefused               an authority cannot be pinned like this
+    ├── PinMissing               there is no such pinned authority
     ├── CallerExhausted          a caller asked about too many unknown accounts
     ├── AccountMissing           there is no such account, or not for this caller
     ├── AccountExists            the account's id is taken
@@ -36,6 +39,9 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── Overloaded               a bounded queue is full
     ├── CodeLogUnwritable        the code log cannot be appended to
     ├── ProofRefused             a commit proof cannot be made or does not verify
+    ├── ReceiptRefused           a receipt does not confirm what was sent
+    ├── EnrolmentRefused         the authority sends no envelope for this request
+    ├── SubscriberRefused        a subscriber or ticket cannot be made or revoked
     ├── RequestRefused           the authority does not answer this request
     │   ├── BindingConflict      the pair is bound to another key
     │   └── CapacityReached      the authority holds as many seeds as it may
@@ -68,7 +74,10 @@ class KeyRefused(OtpsealError):
 
 
 class KeyUnavailable(OtpsealError):
-    """A key file is missing, readable by others, or locked by a passphrase."""
+    """A key file is missing, readable by others, or locked by a passphrase.
+
+    Or the token that has the key is not there, or does not let us in.
+    """
 
     code = "key_unavailable"
 
@@ -182,6 +191,22 @@ class StoreMismatch(StoreUnavailable):
     code = "store_mismatch"
 
 
+class PinForged(StoreUnavailable):
+    """A pinned authority's row was not written by this service; none is believed.
+
+    Takes no argument: what stands in the row is not repeated.
+    """
+
+    code = "pin_forged"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a pinned authority in the store was not written by this service, so that"
+            " none is believed: find out who can write the database, then see"
+            " `otpseal authority trust list` and remove what is not genuine"
+        )
+
+
 class SeedUnreadable(OtpsealError):
     """A stored seed does not decrypt: a damaged row or a foreign storage key.
 
@@ -238,6 +263,18 @@ class CallerMissing(OtpsealError):
     """There is no such caller to revoke."""
 
     code = "caller_missing"
+
+
+class PinRefused(OtpsealError):
+    """An authority cannot be pinned by this name, prefix or key."""
+
+    code = "pin_refused"
+
+
+class PinMissing(OtpsealError):
+    """There is no pinned authority of this name."""
+
+    code = "pin_missing"
 
 
 class CallerExhausted(OtpsealError):
@@ -306,6 +343,37 @@ class ProofRefused(OtpsealError):
     """A commit proof cannot be made from this input, or does not verify."""
 
     code = "proof_refused"
+
+
+class ReceiptRefused(OtpsealError):
+    """A receipt does not confirm an envelope; takes no argument, never says why."""
+
+    code = "receipt_refused"
+
+    def __init__(self) -> None:
+        super().__init__("The receipt does not confirm an envelope of this authority")
+
+
+class EnrolmentRefused(OtpsealError):
+    """A request for an envelope is refused; takes no argument, never says why.
+
+    Unknown, expired, revoked and taken tickets look alike, so that nobody learns of
+    tickets by asking.
+    """
+
+    code = "enrolment_refused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The authority does not answer this request: ask its operator for a new"
+            " ticket"
+        )
+
+
+class SubscriberRefused(OtpsealError):
+    """A subscriber or ticket cannot be made or revoked like this."""
+
+    code = "subscriber_refused"
 
 
 class RequestRefused(OtpsealError):

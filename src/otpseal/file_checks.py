@@ -64,10 +64,9 @@ def check_files(settings: Settings) -> Iterator[Finding]:
         database = None
     if database is not None:
         yield _check_file("database file", database, serious=False)
-    yield _check_file(
-        "private key file", settings.key_path(SERVICE_KEY_NAME), serious=True
-    )
+    yield _check_key(settings)
     for check, path in (
+        ("token PIN file", settings.pkcs11_pin_file),
         ("passphrase file", settings.key_passphrase_file),
         ("database password file", settings.database_password_file),
         ("TLS key file", settings.tls_key_file),
@@ -84,6 +83,17 @@ def check_files(settings: Settings) -> Iterator[Finding]:
             "start the service once: it imports the seed and destroys the file; or"
             " remove it",
         )
+
+
+def _check_key(settings: Settings) -> Finding:
+    try:
+        if settings.key_uri() is not None:
+            # Whether it is there, and opens, is seen together with the store.
+            return ok("private key", "in a token (OTPSEAL_KEY)")
+        path = settings.key_path(SERVICE_KEY_NAME)
+    except ConfigurationError as error:
+        return failure("private key", str(error), "correct OTPSEAL_KEY")
+    return _check_file("private key file", path, serious=True)
 
 
 def _check_file(check: str, path: Path, *, serious: bool) -> Finding:

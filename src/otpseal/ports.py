@@ -15,6 +15,9 @@ from otpseal.access import Caller
 from otpseal.account_state import State
 from otpseal.audit import Kind, Tally
 from otpseal.errors import ParametersRefused, SeedUnreadable
+from otpseal.ports_enrolment import EnrolmentTransaction
+from otpseal.ports_keys import KeyTransaction
+from otpseal.ports_trust import TrustTransaction
 from otpseal.secret import Secret
 from otpseal.storage_key import StorageKey, WrappingKey
 from otpseal.totp import CLASSIC, RESYNC_STEPS, Parameters
@@ -123,7 +126,7 @@ class IssuedSeed:
     issued_at: float
 
 
-class Transaction(Protocol):
+class Transaction(EnrolmentTransaction, TrustTransaction, KeyTransaction, Protocol):
     """All that can be read and written while the store's write lock is held.
 
     Everything becomes durable together when the `Store.transaction` block ends, or

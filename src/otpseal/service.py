@@ -10,7 +10,7 @@ administrator's and an application's dealings with accounts, `otpseal.callers` w
 call the v1 API, `otpseal.upkeep` what happens every minute.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum, auto
 
 from otpseal import envelope, throttle, totp
@@ -19,6 +19,8 @@ from otpseal.attempt import DEFAULT_ACCOUNT, Attempt, is_text
 from otpseal.audit import Event, Kind
 from otpseal.callers import CallerBook
 from otpseal.decider import Decider
+from otpseal.envelope_opener import EnvelopeOpener
+from otpseal.envelopes import EnvelopeImporter
 from otpseal.errors import (
     ClockBehind,
     OtpsealError,
@@ -32,9 +34,13 @@ from otpseal.errors import (
 )
 from otpseal.ledger import Ledger, MemoryCounts
 from otpseal.ports import AccountRow, Clock, Keys, Store
+from otpseal.pq_import import PqImportKeys
 from otpseal.secret import Secret
 from otpseal.seed_keeping import NewSeed, SeedKeeper, reseeded
+from otpseal.service_keys import ServiceKeys
+from otpseal.signed_envelope import Unwrap
 from otpseal.storage_key import StorageKey
+from otpseal.suite import Suite
 from otpseal.timekeeper import Timekeeper
 from otpseal.upkeep import Upkeep
 from otpseal.verification import Decision
@@ -63,11 +69,17 @@ class Service:
         window: the largest window that any account gets, 0 or 1 steps.
         policy: the price of wrong codes.
         alarm_failures: see `otpseal.upkeep`.
-        accepts_classic: whether sealed seeds are taken whose sender is not known.
+        suites: the forms of sealed seeds that are taken.
+        unwrap: gives the decryption of the import key of a kid, or None; by default
+            that of `keys` alone.
 
     Attributes:
         accounts: what applications and administrators do with accounts.
         callers: who may call the v1 API.
+        suites: the forms of sealed seeds that are taken.
+        envelopes: brings seeds whose sender is known.
+        own_keys: what receipts are signed with.
+        pq_keys: what envelopes of the suite pq are sealed to.
         upkeep: what is due every minute.
     """
 
@@ -82,17 +94,30 @@ class Service:
         window: int = 1,
         policy: throttle.Policy = throttle.DEFAULT_POLICY,
         alarm_failures: int = 0,
-        accepts_classic: bool = True,
+        suites: Collection[Suite] = tuple(Suite),
+        unwrap: Callable[[str], Unwrap | None] | None = None,
     ) -> None:
         self.store = store
         self.keys = keys
         self.clock = clock
         self.storage_key = storage_key
-        self._accepts_classic = accepts_classic
+        self.suites = frozenset(suites)
         self.timekeeper = Timekeeper(monotonic)
         self._repeats = MemoryCounts()
         self.accounts = AccountBook(store, storage_key, clock, policy=policy)
         self.callers = CallerBook(store, storage_key, clock)
+        self.own_keys = ServiceKeys(store, storage_key, clock)
+        self.pq_keys = PqImportKeys(store, storage_key, clock)
+        opener = EnvelopeOpener(
+            unwrap or self._unwrap, self.pq_keys.unwrap, self.suites
+        )
+        self.envelopes = EnvelopeImporter(
+            store,
+            storage_key,
+            clock,
+            opener=opener.open,
+            receipt_key=self.own_keys.receipt_key,
+        )
         self.upkeep = Upkeep(
             store,
             storage_key,
@@ -105,6 +130,9 @@ class Service:
         self._decider = Decider(
             storage_key, self.timekeeper, window=window, policy=policy
         )
+
+    def _unwrap(self, kid: str) -> Unwrap | None:
+        return self.keys.oaep_decrypt if kid == self.keys.kid else None
 
     # A seed arrives.
 
@@ -142,7 +170,7 @@ class Service:
         Raises:
             SuiteRefused: the classic form is switched off.
         """
-        if not self._accepts_classic:
+        if Suite.CLASSIC not in self.suites:
             raise SuiteRefused(
                 "sealed seeds without a sender are switched off; OTPSEAL_ACCEPT_SUITES"
                 " would have to name classic"

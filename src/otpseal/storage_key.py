@@ -15,6 +15,8 @@ Bytes (integers big endian, `lp16(x)` = two bytes of length, then x)::
     seed at rest = version (1 or 2) || nonce (12) || AES-256-GCM(subkey, seed, aad)
     aad (1)      = "otpseal seed v1" || lp16(place)
     aad (2)      = "otpseal seed v2" || lp16(account id) || lp16(parameters)
+    own key      = version (1) || nonce (12) || AES-256-GCM(subkey, key, aad)
+    aad          = "otpseal service key v1" || lp16(purpose) || lp16(kid)
 
 Version 1 binds a seed to its place alone; version 2 also to the parameters that make
 codes of it, or whoever can write the database could make another, weaker factor of
@@ -47,6 +49,7 @@ _SEED_VERSION_BOUND: Final = b"\x02"
 _NONCE_BYTES: Final = 12
 _SEED_AAD: Final = b"otpseal seed v1"
 _SEED_AAD_BOUND: Final = b"otpseal seed v2"
+_SECRET_AAD: Final = b"otpseal service key v1"
 _DUMMY_SEED_BYTES: Final = 20
 
 Random = Callable[[int], bytes]
@@ -88,6 +91,9 @@ class StorageKey:
         self._throttled = self._subkey(b"otpseal throttle v1")
         self._recovery = self._subkey(b"otpseal recovery code v1")
         self._backups = self._subkey(b"otpseal backup v1")
+        self._pins = self._subkey(b"otpseal pinned authority v1")
+        self._secrets = AESGCM(self._subkey(b"otpseal service keys v1"))
+        self._import_keys = self._subkey(b"otpseal import key v1")
 
     def _subkey(self, info: bytes) -> bytes:
         # RFC 5869; no salt: the input is uniformly random already (section 3.1).
@@ -108,6 +114,18 @@ class StorageKey:
             _signed_bytes(kid, wrapped), salt_length=PSS_SALT_BYTES
         )
         return _VERSION + _lp16(kid) + _lp16(wrapped) + _lp16(signature)
+
+    @staticmethod
+    def record_kid(record: bytes) -> str:
+        """Return the kid of the key that a record says it is wrapped by.
+
+        Raises:
+            StoreMismatch: it is no record.
+        """
+        try:
+            return _parse_record(record)[0].decode("ascii")
+        except UnicodeDecodeError:
+            raise _damaged_record() from None
 
     @classmethod
     def unwrap(cls, record: bytes, keys: WrappingKey) -> "StorageKey":
@@ -178,6 +196,41 @@ class StorageKey:
         except (InvalidTag, ValueError):
             raise SeedUnreadable(place) from None
 
+    def seal_secret(
+        self,
+        secret: Secret,
+        purpose: str,
+        name: str,
+        *,
+        random: Random = secrets.token_bytes,
+    ) -> bytes:
+        """Encrypt a private key of the service's own to rest; 29 bytes longer.
+
+        Args:
+            secret: what is sealed.
+            purpose: what it is for; it opens for nothing else.
+            name: which of them, its kid.
+            random: gives the nonce.
+        """
+        nonce = random(_NONCE_BYTES)
+        aad = _secret_aad(purpose, name)
+        return _VERSION + nonce + self._secrets.encrypt(nonce, secret.reveal(), aad)
+
+    def open_secret(self, sealed: bytes, purpose: str, name: str) -> Secret:
+        """Decrypt what `seal_secret` made for the same purpose and name.
+
+        Raises:
+            SeedUnreadable: damaged, moved, or by another key.
+        """
+        nonce, ciphertext = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+        try:
+            if sealed[:1] != _VERSION:
+                raise InvalidTag
+            aad = _secret_aad(purpose, name)
+            return Secret(self._secrets.decrypt(nonce, ciphertext, aad))
+        except (InvalidTag, ValueError):
+            raise SeedUnreadable(name) from None
+
     def fingerprint(self, seed: Secret) -> bytes:
         """Return 32 bytes that tell seeds apart and say nothing about them.
 
@@ -212,6 +265,14 @@ class StorageKey:
         place = _lp16(account.encode("utf-8"))
         return hmac.digest(self._recovery, place + code, "sha256")
 
+    def import_key_mac(self, canonical_row: bytes) -> bytes:
+        """Return the 32-byte MAC of an import key's row."""
+        return hmac.digest(self._import_keys, canonical_row, "sha256")
+
+    def trust_mac(self, canonical_pin: bytes) -> bytes:
+        """Return the 32-byte MAC of a pinned authority's canonical bytes."""
+        return hmac.digest(self._pins, canonical_pin, "sha256")
+
     def backup_mac(self) -> "hmac.HMAC":
         """Return a fresh HMAC-SHA-256 over a backup's bytes."""
         return hmac.new(self._backups, digestmod="sha256")
@@ -225,6 +286,11 @@ def _aad(place: str, parameters: bytes | None) -> bytes:
     if parameters is None:
         return _SEED_AAD + _lp16(place.encode("utf-8"))
     return _SEED_AAD_BOUND + _lp16(place.encode("utf-8")) + _lp16(parameters)
+
+
+def _secret_aad(purpose: str, name: str) -> bytes:
+    parts = _SECRET_AAD, _lp16(purpose.encode("utf-8")), _lp16(name.encode("utf-8"))
+    return b"".join(parts)
 
 
 def _signed_bytes(kid: bytes, wrapped: bytes) -> bytes:

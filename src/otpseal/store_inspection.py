@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from otpseal.adapters.file_keys import load_keys
 from otpseal.adapters.sql_engine import open_engine
 from otpseal.adapters.sql_revision import expect_our_schema
 from otpseal.adapters.sql_store import SqlStore
 from otpseal.config import Settings
 from otpseal.errors import StoreMismatch, StoreUnavailable
+from otpseal.key_source import load_private_key
 from otpseal.ledger import AuditLog
 from otpseal.ports import Clock
 from otpseal.storage_key import StorageKey
-from otpseal.wiring import SERVICE_KEY_NAME, Opened
+from otpseal.wiring import SERVICE_KEY_NAME, Opened, key_files
 
 
 def database_path(settings: Settings) -> Path | None:
@@ -43,7 +43,7 @@ def inspect_store(settings: Settings, *, clock: Clock) -> Iterator[Opened]:
         StoreMismatch: key and store do not belong together, or it is empty.
         StoreUnavailable: it is missing, unreadable, or of another schema than ours.
     """
-    keys = load_keys(settings.key_path(SERVICE_KEY_NAME), settings.key_passphrase())
+    keys = load_private_key(settings, SERVICE_KEY_NAME)
     path = database_path(settings)
     if path is not None and not path.exists():
         raise StoreUnavailable(f"there is no database at {path}")
@@ -63,6 +63,9 @@ def inspect_store(settings: Settings, *, clock: Clock) -> Iterator[Opened]:
             raise StoreMismatch(
                 "the store is empty: start `otpseal serve` once, or restore a backup"
             )
+        kid = StorageKey.record_kid(record)
+        if keys.kid != kid:  # a rotation was interrupted
+            keys = key_files(settings).load_current(kid) or keys
         storage_key = StorageKey.unwrap(record, keys)
         audit = AuditLog(store, storage_key, clock)
         yield Opened(store, store.directory, keys, storage_key, audit)

@@ -25,6 +25,10 @@ _ACCEPTED: Final = Kind.ATTEMPT_ACCEPTED.value
 
 _log = logging.getLogger("otpseal")
 
+#: Accepted envelopes are remembered so long beyond their end, in seconds, for clocks
+#: that disagree.
+ENVELOPE_MEMORY_S: Final = 86_400.0
+
 
 class Upkeep:
     """Writes what was only counted, raises the alarm, forgets what is over.
@@ -80,6 +84,7 @@ class Upkeep:
                 self._timekeeper.advance(tx)
                 tx.prune_budgets(believed - BUDGET_MEMORY_S)
                 tx.forget_buried(believed)
+                tx.forget_envelopes(believed - ENVELOPE_MEMORY_S)
 
     def _tell_refusals(self, tx: Transaction, ledger: Ledger, now: float) -> None:
         for row in tx.refusing_accounts():

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from otpseal import envelope, throttle
@@ -18,12 +19,11 @@ from otpseal.adapters.file_code_log import FileCodeLog
 from otpseal.adapters.file_keys import (
     RsaKeys,
     generate_private_key,
-    key_exists,
-    load_keys,
     refuse_existing,
     restore_public_half,
     write_key_pair,
 )
+from otpseal.adapters.key_siblings import Searching, SiblingKeys, unannounced
 from otpseal.adapters.seed_file import open_seed_file
 from otpseal.adapters.sql_engine import OPENING_PATIENCE_S, open_engine
 from otpseal.adapters.sql_store import SqlStore
@@ -37,12 +37,13 @@ from otpseal.errors import (
     StoreMismatch,
     UnsealFailed,
 )
+from otpseal.key_ring import KeyRing
+from otpseal.key_source import load_private_key, private_key_exists
 from otpseal.ledger import AuditLog, Ledger
 from otpseal.minute import MinuteJob
 from otpseal.ports import Clock, CodeLog, Keys, Store
 from otpseal.service import DEFAULT_ACCOUNT, Service
 from otpseal.storage_key import StorageKey
-from otpseal.suite import Suite
 
 SERVICE_KEY_NAME = "student_private.pem"
 AUTHORITY_KEY_NAME = "instructor_private.pem"
@@ -79,11 +80,13 @@ class OpenedService(Opened):
         service: the use cases.
         code_log: the one-line-a-minute file, if one is configured.
         minute_job: what cron runs, if a code log is configured.
+        key_ring: the import keys of every age; `keys` is the same.
     """
 
     service: Service
     code_log: CodeLog | None
     minute_job: MinuteJob | None
+    key_ring: KeyRing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +122,25 @@ def open_service(
     with _open(
         settings, SERVICE_KEY_NAME, clock, SERVICE_KEY_BITS if create else None
     ) as opened:
+        ring = KeyRing(
+            opened.keys,
+            store=opened.store,
+            storage_key=opened.storage_key,
+            load=partial(_load_any, settings),
+            clock=clock,
+            monotonic=monotonic,
+        )
         service = Service(
             opened.store,
-            keys=opened.keys,
+            keys=ring,
+            unwrap=ring.unwrap,
             storage_key=opened.storage_key,
             clock=clock,
             monotonic=monotonic,
             window=settings.window_steps,
             policy=policy,
             alarm_failures=settings.alarm_failures,
-            accepts_classic=Suite.CLASSIC in settings.accept_suites,
+            suites=settings.accept_suites,
         )
         _adopt_seed_file(settings.data_dir / "seed.txt", service)
         code_log = job = None
@@ -146,13 +158,42 @@ def open_service(
         yield OpenedService(
             store=opened.store,
             directory=opened.directory,
-            keys=opened.keys,
+            keys=ring,
             storage_key=opened.storage_key,
             audit=opened.audit,
             service=service,
             code_log=code_log,
             minute_job=job,
+            key_ring=ring,
         )
+
+
+def key_files(settings: Settings, *, searching: Searching = unannounced) -> SiblingKeys:
+    """Return the service's import keys, as files beside one another.
+
+    `searching` is entered while a key of that many bits is made.
+
+    Raises:
+        ConfigurationError: the key is in a token.
+    """
+    return SiblingKeys(
+        settings.key_path(SERVICE_KEY_NAME),
+        settings.key_passphrase(),
+        bits=SERVICE_KEY_BITS,
+        searching=searching,
+    )
+
+
+def _load_current(settings: Settings, key_name: str, kid: str) -> Keys | None:
+    """Return the key that the record names, where a rotation has left it."""
+    if settings.key_uri() is not None:
+        return None
+    path = settings.key_path(key_name)
+    return SiblingKeys(path, settings.key_passphrase()).load_current(kid)
+
+
+def _load_any(settings: Settings, kid: str) -> Keys | None:
+    return None if settings.key_uri() is not None else key_files(settings).load(kid)
 
 
 @contextmanager
@@ -192,28 +233,29 @@ def _open(
     if new_key_bits is None:
         expect_store(settings)
     _make_data_dir(settings.data_dir)
-    key_path = settings.key_path(key_name)
-    passphrase = settings.key_passphrase()
+    in_token = settings.key_uri() is not None
     # Loaded before the store's lock is taken: validating the key takes 0.4 s.
-    keys = load_keys(key_path, passphrase) if key_exists(key_path) else None
-    if keys is not None:
-        restore_public_half(keys.public_key, key_path)
+    is_there = private_key_exists(settings, key_name)
+    keys = load_private_key(settings, key_name) if is_there else None
+    if keys is not None and not in_token:
+        restore_public_half(keys.public_key, settings.key_path(key_name))
 
-    def load_existing() -> RsaKeys:
-        if not key_exists(key_path):
+    def load_existing() -> Keys:
+        if not private_key_exists(settings, key_name):
             raise KeyUnavailable(
-                f"this store belongs to a private key that is not at {key_path}: point"
-                " OTPSEAL_KEY_FILE at it, or restore it from a backup; a new key does"
-                " not open this store"
+                "this store belongs to a private key that is not at"
+                f" {settings.key_path(key_name)}: point OTPSEAL_KEY_FILE at it, or"
+                " restore it from a backup; a new key does not open this store"
             )
-        return load_keys(key_path, passphrase)
+        return load_private_key(settings, key_name)
 
-    def make_keys() -> RsaKeys:
+    def make_keys() -> Keys:
         assert new_key_bits is not None
+        key_path = settings.key_path(key_name)
         refuse_existing(key_path)  # before the long search, not after it
         _log.info("making an RSA-%d key for the new store", new_key_bits)
         key = generate_private_key(new_key_bits)
-        write_key_pair(key, key_path, passphrase)
+        write_key_pair(key, key_path, settings.key_passphrase())
         return RsaKeys(key)
 
     store = SqlStore(
@@ -226,8 +268,9 @@ def _open(
             store,
             keys,
             load=load_existing,
+            load_current=partial(_load_current, settings, key_name),
             make=make_keys,
-            is_kept=lambda: key_exists(key_path),
+            is_kept=lambda: private_key_exists(settings, key_name),
             may_create=new_key_bits is not None,
             clock=clock,
         )
@@ -268,14 +311,15 @@ def _make_data_dir(path: Path) -> None:
 
 def _unlock(
     store: Store,
-    keys: RsaKeys | None,
+    keys: Keys | None,
     *,
-    load: Callable[[], RsaKeys],
-    make: Callable[[], RsaKeys],
+    load: Callable[[], Keys],
+    load_current: Callable[[str], Keys | None],
+    make: Callable[[], Keys],
     is_kept: Callable[[], bool],
     may_create: bool,
     clock: Clock,
-) -> tuple[RsaKeys, StorageKey]:
+) -> tuple[Keys, StorageKey]:
     """Return the private key and the storage key that `store` was made with."""
     with store.transaction(patience_s=OPENING_PATIENCE_S) as tx:
         record = tx.storage_key_record()
@@ -301,6 +345,10 @@ def _unlock(
             return keys, storage_key
         # Another process may have made it while this one waited for the lock.
         keys = keys or load()
+        kid = StorageKey.record_kid(record)
+        if keys.kid != kid:
+            # A rotation was interrupted, or is at this point just now.
+            keys = load_current(kid) or keys
         return keys, StorageKey.unwrap(record, keys)
 
 

@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from otpseal.adapters import sql_backup
-from otpseal.adapters.file_keys import load_keys
+from otpseal.adapters.key_siblings import Searching, unannounced
 from otpseal.adapters.sql_engine import open_engine
 from otpseal.adapters.sql_store import SqlStore
 from otpseal.backup import Archivist, Layout
 from otpseal.config import Settings
 from otpseal.errors import ConfigurationError
 from otpseal.export import Exporter
+from otpseal.key_lifecycle import KeyLifecycle
+from otpseal.key_source import load_private_key
 from otpseal.moving import Mover
 from otpseal.ports import Clock
+from otpseal.ports_key_files import Seam, unseen
 from otpseal.restore import Restorer
-from otpseal.wiring import SERVICE_KEY_NAME, Opened
+from otpseal.wiring import SERVICE_KEY_NAME, Opened, key_files
 
 #: How long PostgreSQL lets one statement of a restore take, or waits for the next.
 RESTORE_TIMEOUT_S = 3600.0
@@ -49,6 +52,19 @@ def make_exporter(opened: Opened, *, clock: Clock = time.time) -> Exporter:
     return Exporter(opened.store, opened.storage_key, clock)
 
 
+def make_lifecycle(
+    opened: Opened,
+    settings: Settings,
+    *,
+    clock: Clock = time.time,
+    searching: Searching = unannounced,
+    reached: Seam = unseen,
+) -> KeyLifecycle:
+    """Return what replaces the import keys of an open store."""
+    files = key_files(settings, searching=searching)
+    return KeyLifecycle(opened.store, opened.storage_key, files, clock, reached=reached)
+
+
 def make_restorer(settings: Settings, *, clock: Clock = time.time) -> Restorer:
     """Return what restores backups into the store that the settings name.
 
@@ -57,7 +73,7 @@ def make_restorer(settings: Settings, *, clock: Clock = time.time) -> Restorer:
     Raises:
         KeyUnavailable, KeyRefused: the private key is not there.
     """
-    keys = load_keys(settings.key_path(SERVICE_KEY_NAME), settings.key_passphrase())
+    keys = load_private_key(settings, SERVICE_KEY_NAME)
 
     @contextmanager
     def opened() -> Iterator[sql_backup.SqlArchive]:

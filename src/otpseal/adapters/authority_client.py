@@ -2,29 +2,37 @@
 
 What it must not do for a broken or hostile authority: wait for ever, fill the memory,
 follow it elsewhere, print its escape sequences, or hand on what is no sealed seed.
+Nor speak to whoever sits on the way: TLS 1.2 or later with a certificate that is valid
+for the host by the system's CAs, or by those of a file alone; plain http is for this
+machine's loopback, or asked for in so many words.
 """
 
 import asyncio
 import base64
 import binascii
-import ipaddress
 import json
 import logging
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from otpseal import keypolicy
+from otpseal.adapters.authority_address import (
+    check_scheme,
+    checked_url,
+    is_loopback,
+    shown,
+    trusting,
+)
 from otpseal.errors import AuthorityUnusable
 
 #: Largest reply that is read, in bytes; a good one has under 2 KiB.
 MAX_REPLY_BYTES: Final = 64 * 1024
-
-#: How much of the authority's own error text is shown, in characters.
-MAX_SHOWN_CHARS: Final = 200
 
 #: The connection was not made, or was lost before an answer began. Asking again is
 #: safe: the same request gives the same seed.
@@ -37,8 +45,6 @@ _NO_CONNECTION: Final = (
     httpx2.WriteError,
 )
 
-#: None: the scheme's own.
-_PORTS: Final = {None, *range(1, 65536)}
 _OK: Final = 200
 _REDIRECTS: Final = range(300, 400)
 _log = logging.getLogger("otpseal")
@@ -76,6 +82,8 @@ def request_sealed_seed(
     student_id: str,
     github_repo_url: str,
     public_key: bytes,
+    ca_file: Path | None = None,
+    insecure_http: bool = False,
     patience: Patience = DEFAULT_PATIENCE,
 ) -> str:
     """Return the seed that the authority seals to `public_key`, in base64.
@@ -83,14 +91,17 @@ def request_sealed_seed(
     Not to be called from a running event loop.
 
     Args:
-        url: where the authority answers, http or https.
+        url: where the authority answers: https; http on loopback.
         student_id: the subscriber; the authority compares it byte for byte.
         github_repo_url: the repository, likewise.
         public_key: PEM.
+        ca_file: CA certificates, PEM, that are trusted instead of the system's.
+        insecure_http: whether plain http is spoken to other machines too.
         patience: how long to wait.
 
     Raises:
         KeyRefused: a public key that the policy does not accept; nothing was sent.
+        ConfigurationError: the CA file is none; nothing was sent.
         AuthorityUnusable: says what to do.
     """
     key = keypolicy.parse_public_key(public_key)
@@ -100,58 +111,49 @@ def request_sealed_seed(
         # Written anew: a file may hold a private key beside the public one.
         "public_key": keypolicy.public_pem(key).decode("ascii"),
     }
+    content = ask(
+        url, request, ca_file=ca_file, insecure_http=insecure_http, patience=patience
+    )
+    return _sealed_seed(content, key)
+
+
+def ask(
+    url: str,
+    request: Mapping[str, str],
+    *,
+    ca_file: Path | None = None,
+    insecure_http: bool = False,
+    patience: Patience = DEFAULT_PATIENCE,
+) -> Mapping[str, Any]:
+    """Post a request that may be sent twice; return the object of a good answer.
+
+    Args and errors are those of `request_sealed_seed`; nothing of what is in the
+    answer is believed but that it is one.
+    """
     content = json.dumps(request).encode("ascii")
-    reply = asyncio.run(_exchange(_checked_url(url), content, patience))
-    return _sealed_seed(_checked_reply(reply), key)
+    address = checked_url(url)
+    check_scheme(address, has_ca=ca_file is not None, insecure_http=insecure_http)
+    trust = None if ca_file is None else trusting(ca_file)
+    reply = asyncio.run(_exchange(address, content, trust, patience))
+    return _checked_reply(reply)
 
 
-def _checked_url(text: str) -> httpx2.URL:
-    try:
-        url = httpx2.URL(text)
-    except httpx2.InvalidURL:
-        raise AuthorityUnusable("the authority's address is not a URL") from None
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise AuthorityUnusable(
-            "the authority's address must begin with https:// (or http://) and name"
-            " a host"
-        )
-    if url.port not in _PORTS:
-        raise AuthorityUnusable("the port in the authority's address is no port")
-    if url.userinfo:
-        raise AuthorityUnusable(
-            "the authority's address must not hold a user name or password"
-        )
-    if url.scheme == "http" and not _is_loopback(url.host):
-        _log.warning(
-            "%s is asked over plain http: whoever sits on the way can bind your"
-            " name to his own key, or hand you a seed that he knows; use https",
-            _shown(url.host),
-        )
-    return url
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-async def _exchange(url: httpx2.URL, content: bytes, patience: Patience) -> _Reply:
-    host = _shown(url.host)
+async def _exchange(
+    url: httpx2.URL, content: bytes, trust: ssl.SSLContext | None, patience: Patience
+) -> _Reply:
+    host = shown(url.host)
     try:
         # One deadline over everything: httpx2's own count each read apart.
         async with asyncio.timeout(patience.total_s):
             try:
-                return await _post(url, content, patience)
-            except _NO_CONNECTION:
+                return await _post(url, content, trust, patience)
+            except _NO_CONNECTION as error:
+                _refuse_certificate(error, host)
                 _log.info("no connection to %s; trying once more", host)
                 await asyncio.sleep(patience.retry_after_s)
-                return await _post(url, content, patience)
+                return await _post(url, content, trust, patience)
     except _NO_CONNECTION as error:
-        reason = _shown(str(error)) or type(error).__name__
+        reason = shown(str(error)) or type(error).__name__
         raise AuthorityUnusable(
             f"no connection to the authority at {host}: {reason}. Check the address,"
             " and that the authority runs"
@@ -163,16 +165,33 @@ async def _exchange(url: httpx2.URL, content: bytes, patience: Patience) -> _Rep
         ) from None
     except httpx2.HTTPError as error:
         raise AuthorityUnusable(
-            f"the request to {host} failed: {_shown(str(error))}"
+            f"the request to {host} failed: {shown(str(error))}"
         ) from None
 
 
-async def _post(url: httpx2.URL, content: bytes, patience: Patience) -> _Reply:
+def _refuse_certificate(error: httpx2.HTTPError, host: str) -> None:
+    """Raise if that is why there is no connection: a second try gives no other."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise AuthorityUnusable(
+                f"the certificate that {host} shows is not accepted:"
+                f" {shown(cause.verify_message)}. Check the address; if the"
+                " authority has a CA of its own, get its certificate from the operator"
+                " and name it by --ca-file"
+            ) from None
+        cause = cause.__cause__ or cause.__context__
+
+
+async def _post(
+    url: httpx2.URL, content: bytes, trust: ssl.SSLContext | None, patience: Patience
+) -> _Reply:
     client = httpx2.AsyncClient(
+        verify=True if trust is None else trust,  # True: the system's CAs
         timeout=httpx2.Timeout(patience.total_s, connect=patience.connect_s),
         follow_redirects=False,
         # A proxy from the environment cannot reach this machine's own loopback.
-        trust_env=not _is_loopback(url.host),
+        trust_env=not is_loopback(url.host),
     )
     headers = {
         "content-type": "application/json",
@@ -209,7 +228,7 @@ def _checked_reply(reply: _Reply) -> Mapping[str, Any]:
     if reply.status in _REDIRECTS:
         raise AuthorityUnusable(
             f"the authority redirects (HTTP {reply.status}) to"
-            f" {_shown(reply.location) or 'nowhere'}: redirects are not followed; if"
+            f" {shown(reply.location) or 'nowhere'}: redirects are not followed; if"
             " you trust that address, give it as the URL"
         )
     try:
@@ -222,7 +241,7 @@ def _checked_reply(reply: _Reply) -> Mapping[str, Any]:
             " address is an authority's"
         )
     if reply.status != _OK or content.get("status", "success") != "success":
-        told = _shown(content.get("error") or content.get("detail"))
+        told = shown(content.get("error") or content.get("detail"))
         raise AuthorityUnusable(
             f"the authority refused (HTTP {reply.status}):"
             f" {told or 'it gave no reason'}"
@@ -250,11 +269,3 @@ def _encodes(text: str, length: int) -> bool:
         return False
     # Encoding it back refuses the texts that are read alike, but not written so.
     return len(raw) == length and base64.b64encode(raw).decode("ascii") == text
-
-
-def _shown(text: object) -> str:
-    """Return a stranger's text fit for a terminal: printable ASCII, not too long."""
-    if not isinstance(text, str):
-        return ""
-    cut = text[:MAX_SHOWN_CHARS]
-    return "".join(char if " " <= char <= "~" else "?" for char in cut)

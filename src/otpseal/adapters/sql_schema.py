@@ -232,6 +232,10 @@ enrolment_tickets = Table(
     Column("digest", LargeBinary, primary_key=True),
     Column("subscriber", _id(64), nullable=False),
     Column("account", _id(), nullable=False),
+    # Of the seed that will be made: `totp.Parameters.canonical`, and what apps show.
+    Column("parameters", String(32), nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("label", Text, nullable=False),
     Column("expires_at", Double, nullable=False),
     # The key that took it, and what was answered; null while it is unused.
     Column("kid", _id(43), nullable=True),
@@ -247,10 +251,14 @@ issued_envelopes = Table(
     Column("kid", _id(43), nullable=False),
     Column("sequence", BigInteger, nullable=False),
     # SHA-256 of the envelope's bytes, and the seed under the authority's storage key.
-    Column("digest", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
     Column("sealed_seed", LargeBinary, nullable=False),
     Column("nonce", LargeBinary, nullable=False),
     Column("issued_at", Double, nullable=False),
+    # The service's Ed25519 key, and what it signed.
+    Column("receipt_key", LargeBinary, nullable=True),
     Column("receipt", Text, nullable=True),
     Column("confirmed_at", Double, nullable=True),
+    # The greatest sequence of an account is read for every envelope.
+    Index("issued_envelopes_account", "account", "sequence"),
 )

@@ -1,7 +1,7 @@
 """The store on SQL: `otpseal.ports.Store` over SQLAlchemy Core.
 
-Its transaction is made of groups of tables: `sql_accounts`, `sql_callers` and
-`sql_events`.
+Its transaction is made of groups of tables: `sql_accounts`, `sql_callers`,
+`sql_events`, `sql_trust` and `sql_enrolment`.
 """
 
 from collections.abc import Iterator
@@ -26,13 +26,18 @@ from otpseal.adapters.sql_engine import (
     open_gate,
     translated,
 )
+from otpseal.adapters.sql_enrolment import EnrolmentTables
 from otpseal.adapters.sql_events import EventTables
+from otpseal.adapters.sql_keys import KeyTables
+from otpseal.adapters.sql_trust import TrustTables
 from otpseal.ports import IssuedSeed
 
 _ONLY = 1  # the primary key of the one storage key
 
 
-class SqlTransaction(AccountTables, CallerTables, EventTables):
+class SqlTransaction(
+    AccountTables, CallerTables, EventTables, TrustTables, KeyTables, EnrolmentTables
+):
     """`otpseal.ports.Transaction` on one connection."""
 
     def __init__(

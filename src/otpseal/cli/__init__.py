@@ -11,6 +11,7 @@ from otpseal.cli import (
     account,
     audit,
     authority,
+    authority_subscribers,
     backup,
     clock,
     code,
@@ -18,6 +19,7 @@ from otpseal.cli import (
     demo,
     doctor,
     keys,
+    keys_life,
     moving,
     proof,
     seed,
@@ -50,6 +52,9 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+keys.app.command("prepare")(keys_life.prepare)
+keys.app.command("rotate")(keys_life.rotate)
+keys.app.command("list")(keys_life.list_)
 app.add_typer(keys.app, name="keys")
 app.add_typer(seed.app, name="seed")
 app.command("code")(code.code)
@@ -64,6 +69,10 @@ app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.add_typer(clock.app, name="clock")
 app.add_typer(proof.app, name="proof")
+authority.app.command("init")(authority_subscribers.init)
+authority.app.add_typer(authority_subscribers.subscriber_app, name="subscriber")
+authority.app.command("ticket")(authority_subscribers.ticket)
+authority.app.command("status")(authority_subscribers.status)
 app.add_typer(authority.app, name="authority")
 
 

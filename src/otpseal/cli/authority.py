@@ -7,10 +7,11 @@ from typing import Annotated, Final
 import typer
 
 from otpseal import keypolicy
-from otpseal.adapters.file_keys import key_exists, load_public_key
+from otpseal.adapters.file_keys import load_public_key
 from otpseal.cli.options import KeyFile
 from otpseal.cli.progress import search_shown
 from otpseal.config import Settings, load_settings
+from otpseal.key_source import private_key_exists
 from otpseal.wiring import AUTHORITY_KEY_BITS, AUTHORITY_KEY_NAME, open_authority
 
 #: Other than the service's, so that both run in one directory with no setting.
@@ -72,6 +73,7 @@ def serve(
     On the first start with an empty data directory it makes its key. The classic
     protocol knows no authentication: whoever reaches the address can ask for seeds.
     """
+    from otpseal import wiring_authority
     from otpseal.http.authority import create_authority_app
     from otpseal.http.guard import HostGuard
     from otpseal.http.server import bind, run, url_of
@@ -82,17 +84,26 @@ def serve(
     )
     # What can be refused at once is refused before the long search for primes.
     tls = server_context(settings)
+    files = wiring_authority.load_signing(settings)
     listener = bind(settings.host, settings.port)
     url = url_of(listener, tls=tls is not None)
-    making = not key_exists(settings.key_path(AUTHORITY_KEY_NAME))
+    making = not private_key_exists(settings, AUTHORITY_KEY_NAME)
     with contextlib.ExitStack() as stack:
         with search_shown(key_bits) if making else contextlib.nullcontext():
             opened = stack.enter_context(
                 open_authority(settings, new_key_bits=key_bits)
             )
         days = settings.audit_retention_days
+        desk = jwks = None
+        if files is not None:
+            desk = wiring_authority.make_desk(opened, settings, files)
+            jwks = wiring_authority.jwks([files.key.public_key()])
         application = create_authority_app(
-            opened.authority, prune=lambda: opened.audit.prune(days)
+            opened.authority,
+            desk=desk,
+            jwks=jwks,
+            classic=settings.authority_classic,
+            prune=lambda: opened.audit.prune(days),
         )
         run(
             HostGuard(application, settings.allowed_hosts, form={"status": "error"}),

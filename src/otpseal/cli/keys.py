@@ -13,6 +13,7 @@ from otpseal.cli.authority import authority_settings
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.cli.progress import search_shown
 from otpseal.config import load_settings
+from otpseal.key_source import load_private_key
 
 app = typer.Typer(no_args_is_help=True, help="Make RSA key pairs and show their ids.")
 
@@ -79,18 +80,33 @@ def generate(
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="PEM file, private or public.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="PEM file, private or public. Default: the service's private key,"
+            " in its file or token."
+        ),
+    ] = None,
     *,
+    as_pem: Annotated[
+        bool, typer.Option("--pem", help="Print the public key as PEM, and no more.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a key file and print its id (RFC 7638), size and kind."""
-    if private := _is_private(file):
+    """Check a key and print its id (RFC 7638), size and kind."""
+    private = file is None or _is_private(file)
+    if file is None:
+        key = load_private_key(load_settings(), wiring.SERVICE_KEY_NAME).public_key
+    elif private:
         passphrase = load_settings().key_passphrase()
         key = file_keys.load_keys(file, passphrase).public_key
     else:
         key = file_keys.load_public_key(file)
     kid = keypolicy.key_id(key)
     kind = "private" if private else "public"
+    if as_pem:
+        typer.echo(keypolicy.public_pem(key).decode("ascii"), nl=False)
+        return
     if as_json:
         print_json({"kid": kid, "bits": key.key_size, "kind": kind})
         return

@@ -8,7 +8,7 @@ import typer
 
 from otpseal import keypolicy, moving, travel
 from otpseal.account_id import is_prefix
-from otpseal.adapters.file_keys import key_exists, load_public_key
+from otpseal.adapters.file_keys import load_public_key
 from otpseal.cli.files import new_private_file
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.cli.progress import counted
@@ -17,6 +17,7 @@ from otpseal.errors import ConfigurationError, FileRefused, MoveRefused
 from otpseal.formats import Format, detect, parse
 from otpseal.formats.content import MAX_BYTES
 from otpseal.formats.row import Entry, Fault
+from otpseal.key_source import private_key_exists
 from otpseal.ports import Keys
 from otpseal.wiring import SERVICE_KEY_NAME, open_service
 from otpseal.wiring_admin import make_exporter, make_mover
@@ -61,7 +62,7 @@ def import_(
         raise ConfigurationError(f"--format is one of {', '.join(_FORMATS)}")
     content = _read(file)
     settings = load_settings(data_dir=data_dir, key_file=key_file)
-    has_key = key_exists(settings.key_path(SERVICE_KEY_NAME))
+    has_key = private_key_exists(settings, SERVICE_KEY_NAME)
     with open_service(settings, create=has_key) as opened:
         arrivals = _arrivals(content, format_, opened.keys)
         with counted("sealing", len(arrivals)) as told:

@@ -15,6 +15,7 @@ from otpseal.cli.files import replace_file
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.config import load_settings
 from otpseal.errors import ConfigurationError, ProofRefused
+from otpseal.key_source import load_private_key
 
 app = typer.Typer(
     no_args_is_help=True, help="Make and check proofs of having made a commit."
@@ -42,9 +43,7 @@ def create(
     """Sign a commit hash and seal the signature to the authority's key."""
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     authority = file_keys.load_public_key(authority_key)
-    signer = file_keys.load_keys(
-        settings.key_path(wiring.SERVICE_KEY_NAME), settings.key_passphrase()
-    )
+    signer = load_private_key(settings, wiring.SERVICE_KEY_NAME)
     commit = commit if commit is not None else _head()
     sealed = proof.create(commit, signer=signer, authority_key=authority)
     if _is_dirty():
@@ -86,9 +85,7 @@ def verify(
     settings = authority_settings(key_file=authority_private_key)
     signer_key = file_keys.load_public_key(public_key)
     sealed = _read(proof_file)
-    authority = file_keys.load_keys(
-        settings.key_path(wiring.AUTHORITY_KEY_NAME), settings.key_passphrase()
-    )
+    authority = load_private_key(settings, wiring.AUTHORITY_KEY_NAME)
     proof.verify(sealed, commit, decrypt=authority.oaep_decrypt, signer_key=signer_key)
     kid = keypolicy.key_id(signer_key)
     if as_json:

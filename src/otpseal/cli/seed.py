@@ -7,19 +7,24 @@ from typing import Annotated
 import typer
 
 from otpseal.account_id import parse_account_id
-from otpseal.adapters.file_keys import key_exists
+from otpseal.cli import enrol
 from otpseal.cli.options import AsJson, DataDir, KeyFile, OfAccount, print_json
 from otpseal.cli.request import request
 from otpseal.config import load_settings
-from otpseal.envelope import MAX_SEALED_SEED_CHARS
+from otpseal.envelope_opener import is_envelope
+from otpseal.envelopes import Brought
 from otpseal.errors import ConfigurationError, SeedConflict
+from otpseal.key_source import private_key_exists
 from otpseal.service import DEFAULT_ACCOUNT, Imported
+from otpseal.signed_envelope import MAX_ENVELOPE_CHARS
 from otpseal.wiring import SERVICE_KEY_NAME, open_service
 
 app = typer.Typer(
     no_args_is_help=True, help="Ask for a sealed seed, import it, replace it."
 )
 app.command("request")(request)
+app.command("enrol")(enrol.enrol)
+app.command("confirm")(enrol.confirm)
 
 SealedFile = Annotated[
     str,
@@ -43,7 +48,11 @@ def import_(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Open a sealed seed and keep it; a different stored seed is not overwritten."""
+    """Open a sealed seed and keep it; a different stored seed is not overwritten.
+
+    An envelope by a pinned authority is told from the classic form by itself. It names
+    its account, and may replace a seed of the same authority.
+    """
     try:
         _import(file, account, data_dir, key_file, as_json=as_json, replace=False)
     except SeedConflict:
@@ -81,8 +90,16 @@ def _import(
     sealed = _read(file)
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     # A new key could open no seed that was sealed before it was made.
-    has_key = key_exists(settings.key_path(SERVICE_KEY_NAME))
+    has_key = private_key_exists(settings, SERVICE_KEY_NAME)
     with open_service(settings, create=has_key) as opened:
+        if is_envelope(sealed):
+            if replace or account != DEFAULT_ACCOUNT:
+                raise ConfigurationError(
+                    "an envelope names its account itself: run `otpseal seed import`"
+                    " without --account"
+                )
+            _tell(opened.service.envelopes.bring(sealed.strip()), as_json=as_json)
+            return
         done = opened.service.import_sealed(
             sealed, account=account, replace_existing=replace
         )
@@ -92,9 +109,27 @@ def _import(
         typer.echo(_TOLD[done])
 
 
+def _tell(brought: Brought, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "status": "ok",
+                "import": "new" if brought.is_new else "replaced",
+                "account": brought.row.id,
+                "authority": brought.authority,
+                "suite": brought.suite,
+                "receipt": brought.receipt,
+            }
+        )
+        return
+    done = "is stored" if brought.is_new else "is replaced"
+    typer.echo(f"the seed of {brought.row.id} by {brought.authority} {done}; receipt:")
+    typer.echo(brought.receipt)
+
+
 def _read(file: str) -> str:
     # One character more than is ever accepted: enough to be refused as too long.
-    limit = MAX_SEALED_SEED_CHARS + 1
+    limit = MAX_ENVELOPE_CHARS + 1
     if file == "-":
         raw = sys.stdin.buffer.read(limit)
     else:

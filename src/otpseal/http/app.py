@@ -28,13 +28,14 @@ from otpseal.config import Access, AccessLogging, Settings
 from otpseal.errors import Overloaded, StoreUnavailable
 from otpseal.events import EventReader
 from otpseal.health import HealthCheck
-from otpseal.http import metrics_page, probes
+from otpseal.http import jwks, metrics_page, probes
 from otpseal.http.access_log import AccessLog
 from otpseal.http.api_page import add_api_page
 from otpseal.http.auth import Gate
 from otpseal.http.classic import ClassicApi
 from otpseal.http.guard import HostGuard
 from otpseal.http.housekeeping import keep_house
+from otpseal.http.jwks import add_jwks
 from otpseal.http.limits import WorkQueue
 from otpseal.http.metrics import Metrics
 from otpseal.http.metrics_page import MetricsPage
@@ -44,6 +45,7 @@ from otpseal.http.request_id import enter, told
 from otpseal.http.schemas import Health, add_classic_paths
 from otpseal.http.v1 import PREFIX, V1Api
 from otpseal.http.v1_accounts import AccountCalls
+from otpseal.http.v1_envelopes import EnvelopeCalls
 from otpseal.http.v1_events import EventCalls
 from otpseal.http.v1_openapi import add_v1_paths
 from otpseal.http.v1_problems import INTERNAL as V1_INTERNAL
@@ -98,6 +100,8 @@ def create_app(
     reason = _cached(_health_check(opened, settings), queues.checks)
     pages = _create_pages(reason, _lifespan(opened, settings, queues), settings)
     add_probes(pages, reason, readiness or Readiness())
+    if opened.key_ring is not None:
+        add_jwks(pages, opened.key_ring, opened.service, queues.work)
     # On a port of its own alone, unless whoever reaches this one has a token.
     if metrics is not None and metrics_token is not None:
         shown = MetricsPage(metrics.page, metrics_token)
@@ -107,8 +111,8 @@ def create_app(
     if access is Access.OPEN:
         app = HostGuard(app, settings.allowed_hosts)
     if settings.access_log is AccessLogging.ON:
-        own = (probes.LIVE, probes.READY, metrics_page.PATH)
-        app = AccessLog(app, {*classic.routes, *own})
+        own_paths = (probes.LIVE, probes.READY, metrics_page.PATH, jwks.PATH)
+        app = AccessLog(app, {*classic.routes, *own_paths})
     return app
 
 
@@ -176,11 +180,14 @@ def _create_v1(
     accounts = AccountCalls(service, work=work, decryptions=queues.decryptions)
     reader = EventReader(opened.store, opened.storage_key, service.clock)
     events = EventCalls(reader, work=work)
+    envelopes = EnvelopeCalls(
+        service.envelopes, service.accounts, work=work, decryptions=queues.decryptions
+    )
     return V1Api(
         service,
         committer=queues.committer,
         work=work,
-        paths={**accounts.paths, **events.paths},
+        paths={**accounts.paths, **events.paths, **envelopes.paths},
         one=accounts.one,
         verbs=accounts.verbs,
         refused=refused,

@@ -1,5 +1,7 @@
 """The authority's HTTP application: the classic protocol at the root path.
 
+Subscribers' calls, `otpseal.http.authority_v1`, have paths of their own.
+
 Its clients are scripts in the wild, which look at `status`, `encrypted_seed` and
 `error` (CONTRACT "Authority"). Every refusal of a request's form is a 400 here, where
 the service has finer statuses.
@@ -8,22 +10,26 @@ the service has finer statuses.
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 from otpseal import __version__
 from otpseal.authority import Authority
+from otpseal.enrolment import EnrolmentDesk
 from otpseal.errors import (
     BindingConflict,
     CapacityReached,
+    EnrolmentRefused,
     KeyRefused,
     OtpsealError,
     Overloaded,
+    ReceiptRefused,
     RequestRefused,
     SeedUnreadable,
     StoreUnavailable,
 )
+from otpseal.http.authority_v1 import Call, SubscriberCalls
 from otpseal.http.complaints import Complaints
 from otpseal.http.housekeeping import keep_house
 from otpseal.http.limits import WorkQueue
@@ -45,6 +51,8 @@ WAITING_HEALTH_CHECKS: Final = 16
 _INTERNAL: Final = Refusal(500, "Internal error")
 _NOT_FOUND: Final = Refusal(404, "Not found")
 _NO_TEXT: Final = Refusal(400, "public_key is not valid text")
+_USAGE: Final = "POST student_id, github_repo_url and public_key (PEM) as JSON"
+_USAGE_WITHOUT_CLASSIC: Final = "run `otpseal seed enrol` with a ticket"
 _RETRY_SOON: Final = (b"retry-after", b"1")
 
 _STATUSES: Final[dict[type[OtpsealError], int]] = {
@@ -52,13 +60,14 @@ _STATUSES: Final[dict[type[OtpsealError], int]] = {
     RequestRefused: 400,
     BindingConflict: 409,
     CapacityReached: 409,
+    EnrolmentRefused: 403,
+    ReceiptRefused: 403,
 }
 _ANSWERS: Final[dict[type[OtpsealError], Refusal]] = {
     Overloaded: Refusal(429, "Too many requests", _RETRY_SOON),
     StoreUnavailable: Refusal(503, "Store unavailable", _RETRY_SOON),
     SeedUnreadable: Refusal(500, "Stored seed cannot be read"),
 }
-_METHODS: Final = {"/": ("GET", "HEAD", "POST"), "/health": ("GET", "HEAD")}
 
 _log = logging.getLogger("otpseal.http")
 
@@ -66,25 +75,49 @@ Json = dict[str, Any]
 
 
 def create_authority_app(
-    authority: Authority, *, prune: Callable[[], object] | None = None
+    authority: Authority,
+    *,
+    desk: EnrolmentDesk | None = None,
+    jwks: Mapping[str, Any] | None = None,
+    classic: bool = True,
+    prune: Callable[[], object] | None = None,
 ) -> App:
     """Return the ASGI application of the authority.
 
     Args:
         authority: the use cases.
+        desk: answers subscribers; None if the authority has no signing key.
+        jwks: its signing keys, for subscribers to pin.
+        classic: whether classic requests are answered.
         prune: deletes old audit events; called at the start and then daily.
     """
-    return _AuthorityApp(authority, prune)
+    requests = WorkQueue()
+    calls = None if desk is None else SubscriberCalls(desk, jwks or {}, requests)
+    return _AuthorityApp(authority, requests, calls, classic=classic, prune=prune)
 
 
 class _AuthorityApp:
     def __init__(
-        self, authority: Authority, prune: Callable[[], object] | None
+        self,
+        authority: Authority,
+        requests: WorkQueue,
+        calls: SubscriberCalls | None,
+        *,
+        classic: bool,
+        prune: Callable[[], object] | None,
     ) -> None:
         self._authority = authority
         self._prune = prune
         self._complaints = Complaints()
-        self._requests = WorkQueue()
+        self._requests = requests
+        self._usage = _USAGE if classic else _USAGE_WITHOUT_CLASSIC
+        root: dict[str, Call] = {"GET": self._tell, "HEAD": self._tell}
+        if classic:
+            root["POST"] = self._issue
+        health: dict[str, Call] = {"GET": self._health, "HEAD": self._health}
+        self._paths = {"/": root, "/health": health}
+        if calls is not None:
+            self._paths |= calls.paths
         self._health_checks = WorkQueue(at_a_time=1, waiting=WAITING_HEALTH_CHECKS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,22 +152,24 @@ class _AuthorityApp:
         )
 
     async def _respond(self, scope: Scope, receive: Receive) -> Json:
-        methods = _METHODS.get(scope["path"])
+        methods = self._paths.get(scope["path"])
         if methods is None:
             raise BadRequest(_NOT_FOUND)
         if scope["method"] not in methods:
             allow = (b"allow", ", ".join(methods).encode("ascii"))
             raise BadRequest(Refusal(405, "Method not allowed", allow))
-        if scope["method"] == "POST":
-            return await self._issue(scope, receive)
-        if scope["path"] == "/health":
-            await self._health_checks.run(self._authority.check_store)
-            return {"status": "ok"}
+        return await methods[scope["method"]](scope, receive)
+
+    async def _health(self, _scope: Scope, _receive: Receive) -> Json:
+        await self._health_checks.run(self._authority.check_store)
+        return {"status": "ok"}
+
+    async def _tell(self, _scope: Scope, _receive: Receive) -> Json:
         return {
             "name": "otpseal authority",
             "version": __version__,
             "status": "ok",
-            "usage": "POST student_id, github_repo_url and public_key (PEM) as JSON",
+            "usage": self._usage,
         }
 
     async def _issue(self, scope: Scope, receive: Receive) -> Json:

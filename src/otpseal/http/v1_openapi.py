@@ -5,6 +5,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from otpseal.http import v1_envelope_forms as envelope_forms
 from otpseal.http import v1_schemas as forms
 from otpseal.http.v1_schemas import ProblemDetails
 
@@ -190,6 +191,22 @@ def _books() -> dict[str, Any]:
                 more="With `sealed_seed` it needs the scope `import`.",
             ),
         },
+        "/v1/envelopes": {
+            "post": _call(
+                "Bring a seed that an authority sealed and signed",
+                "import",
+                envelope_forms.BroughtEnvelope,
+                body=(envelope_forms.Envelope,),
+                refusals={
+                    403: "forbidden, suite_refused",
+                    409: "account_exists, seed_conflict, envelope_replayed,"
+                    " envelope_stale",
+                    422: "malformed, envelope_refused, envelope_expired,"
+                    " envelope_misdirected, claims_refused",
+                },
+                more="The authority must be pinned: `otpseal authority trust add`.",
+            ),
+        },
         "/v1/accounts/{id}": {
             "get": _call(
                 "Show an account",
@@ -288,7 +305,7 @@ def add_v1_paths(document: dict[str, Any]) -> None:
     """Add the calls to an OpenAPI document."""
     components = document.setdefault("components", {})
     _, made = models_json_schema(
-        [(model, "validation") for model in forms.MODELS],
+        [(model, "validation") for model in (*forms.MODELS, *envelope_forms.MODELS)],
         ref_template=_REFERENCE,
     )
     components.setdefault("schemas", {}).update(made["$defs"])

@@ -72,6 +72,9 @@ def _of_the_authority() -> None:
         sa.Column("digest", sa.LargeBinary, primary_key=True),
         sa.Column("subscriber", _id(64), nullable=False),
         sa.Column("account", _id(), nullable=False),
+        sa.Column("parameters", sa.String(32), nullable=False),
+        sa.Column("issuer", sa.Text, nullable=False),
+        sa.Column("label", sa.Text, nullable=False),
         sa.Column("expires_at", sa.Double, nullable=False),
         sa.Column("kid", _id(43), nullable=True),
         sa.Column("answer", sa.Text, nullable=True),
@@ -83,10 +86,14 @@ def _of_the_authority() -> None:
         sa.Column("account", _id(), nullable=False),
         sa.Column("kid", _id(43), nullable=False),
         sa.Column("sequence", sa.BigInteger, nullable=False),
-        sa.Column("digest", sa.LargeBinary, nullable=False),
+        sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
         sa.Column("sealed_seed", sa.LargeBinary, nullable=False),
         sa.Column("nonce", sa.LargeBinary, nullable=False),
         sa.Column("issued_at", sa.Double, nullable=False),
+        sa.Column("receipt_key", sa.LargeBinary, nullable=True),
         sa.Column("receipt", sa.Text, nullable=True),
         sa.Column("confirmed_at", sa.Double, nullable=True),
+    )
+    op.create_index(
+        "issued_envelopes_account", "issued_envelopes", ["account", "sequence"]
     )

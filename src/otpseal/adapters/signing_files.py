@@ -1,0 +1,220 @@
+"""An authority's signing key and CA in files, beside its RSA key.
+
+Four PEM files in one directory: two private keys, 0600, and their certificates, 0644.
+The CA is not needed to sign envelopes, only to make certificates: who keeps it
+elsewhere moves `ca_private.pem` away.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from otpseal import keypolicy
+from otpseal.adapters.file_keys import create_file, refuse_open_to_others
+from otpseal.errors import KeyRefused, KeyUnavailable
+
+SIGNING_KEY_NAME: Final = "signing_private.pem"
+SIGNING_CERTIFICATE_NAME: Final = "signing_certificate.pem"
+CA_KEY_NAME: Final = "ca_private.pem"
+CA_CERTIFICATE_NAME: Final = "ca_certificate.pem"
+
+SigningKey = RSAPrivateKey | Ed25519PrivateKey
+CaKey = RSAPrivateKey | EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class SigningFiles:
+    """What an authority signs with, as it lies in its files.
+
+    Attributes:
+        key: signs envelopes.
+        certificate: the key's, by the CA.
+        ca_certificate: the CA's own; services may pin it.
+        ca_key: makes certificates; None if it is kept elsewhere.
+    """
+
+    key: SigningKey
+    certificate: x509.Certificate
+    ca_certificate: x509.Certificate
+    ca_key: CaKey | None
+
+
+def exist(directory: Path) -> bool:
+    """Tell whether an authority was initialised here."""
+    return os.path.lexists(directory / SIGNING_KEY_NAME)
+
+
+def write(directory: Path, files: SigningFiles, passphrase: bytes | None) -> None:
+    """Write all four, none over another; the signing key last.
+
+    So a crash leaves no signing key without its certificates; what it does leave is
+    named by the next try.
+
+    Raises:
+        KeyUnavailable: one exists, or they cannot be written.
+    """
+    assert files.ca_key is not None
+    contents = (
+        (CA_KEY_NAME, private_pem(files.ca_key, passphrase), 0o600),
+        (CA_CERTIFICATE_NAME, certificate_pem(files.ca_certificate), 0o644),
+        (SIGNING_CERTIFICATE_NAME, certificate_pem(files.certificate), 0o644),
+        (SIGNING_KEY_NAME, private_pem(files.key, passphrase), 0o600),
+    )
+    refuse_existing(directory)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, content, mode in contents:
+            create_file(directory / name, content, mode=mode)
+    except OSError as error:
+        raise KeyUnavailable(
+            f"the keys cannot be written to {directory}: {error.strerror}"
+        ) from None
+
+
+def refuse_existing(directory: Path) -> None:
+    """Check that none of the four is there: before keys are made, not after.
+
+    Raises:
+        KeyUnavailable: names the file that exists.
+    """
+    for name in (
+        SIGNING_KEY_NAME,
+        SIGNING_CERTIFICATE_NAME,
+        CA_KEY_NAME,
+        CA_CERTIFICATE_NAME,
+    ):
+        path = directory / name
+        if os.path.lexists(path):
+            raise KeyUnavailable(
+                f"{path} exists and is not overwritten: services trust what was made"
+                " with it. Move it away first if it is to be replaced"
+            )
+
+
+def load(directory: Path, passphrase: bytes | None = None) -> SigningFiles:
+    """Load what `write` wrote; the CA's private key may be missing.
+
+    Raises:
+        KeyUnavailable: missing, unreadable, open to others, or locked.
+        KeyRefused: not what belongs in these files, or not belonging together.
+    """
+    key = _load_key(directory / SIGNING_KEY_NAME, passphrase)
+    if not isinstance(key, RSAPrivateKey | Ed25519PrivateKey):
+        raise KeyRefused(f"{directory / SIGNING_KEY_NAME} is no RSA or Ed25519 key")
+    ca_key = _load_ca_key(directory / CA_KEY_NAME, passphrase)
+    files = SigningFiles(
+        key=key,
+        certificate=_load_certificate(directory / SIGNING_CERTIFICATE_NAME),
+        ca_certificate=_load_certificate(directory / CA_CERTIFICATE_NAME),
+        ca_key=ca_key,
+    )
+    _check_pair(key, files.certificate, directory / SIGNING_CERTIFICATE_NAME)
+    if ca_key is not None:
+        _check_pair(ca_key, files.ca_certificate, directory / CA_CERTIFICATE_NAME)
+    return files
+
+
+def private_pem(key: SigningKey | CaKey, passphrase: bytes | None = None) -> bytes:
+    """Return the PKCS#8 PEM of a key, encrypted if a passphrase is given."""
+    encryption: serialization.KeySerializationEncryption = (
+        serialization.BestAvailableEncryption(passphrase)
+        if passphrase
+        else serialization.NoEncryption()
+    )
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+    )
+
+
+def certificate_pem(certificate: x509.Certificate) -> bytes:
+    """Return a certificate as PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _load_key(path: Path, passphrase: bytes | None) -> SigningKey | CaKey:
+    with _unreadable_explained(path), path.open("rb") as file:
+        # The mode of the open file, not of the name: no race between the two.
+        refuse_open_to_others(stat.S_IMODE(os.fstat(file.fileno()).st_mode), path)
+        pem = file.read(keypolicy.MAX_PEM_BYTES + 1)
+    encrypted = b"ENCRYPTED" in pem
+    if encrypted and not passphrase:
+        raise KeyUnavailable(
+            f"{path} is protected by a passphrase: set OTPSEAL_KEY_PASSPHRASE_FILE to"
+            " a file that holds it"
+        )
+    try:
+        key = serialization.load_pem_private_key(
+            pem, password=passphrase if encrypted else None
+        )
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyRefused(
+            f"{path} is no private key in PEM form, or has another passphrase"
+        ) from None
+    if isinstance(key, RSAPrivateKey):
+        keypolicy.check_public_key(key.public_key())
+        return key
+    if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1):
+        return key
+    if isinstance(key, Ed25519PrivateKey):
+        return key
+    raise KeyRefused(f"{path} is no RSA, P-256 or Ed25519 key")
+
+
+def _load_ca_key(path: Path, passphrase: bytes | None) -> CaKey | None:
+    if not os.path.lexists(path):
+        return None
+    key = _load_key(path, passphrase)
+    if isinstance(key, Ed25519PrivateKey):
+        # `cryptography` verifies no chain under an Ed25519 CA.
+        raise KeyRefused(f"{path} is no RSA or P-256 key")
+    return key
+
+
+def _load_certificate(path: Path) -> x509.Certificate:
+    with _unreadable_explained(path), path.open("rb") as file:
+        pem = file.read(keypolicy.MAX_PEM_BYTES + 1)
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise KeyRefused(f"{path} is no certificate in PEM form") from None
+
+
+def _check_pair(
+    key: SigningKey | CaKey, certificate: x509.Certificate, path: Path
+) -> None:
+    form = (
+        serialization.Encoding.DER,
+        serialization.PublicFormat.SubjectPublicKeyInfo,
+    )
+    try:
+        is_its = certificate.public_key().public_bytes(
+            *form
+        ) == key.public_key().public_bytes(*form)
+    except (ValueError, UnsupportedAlgorithm):
+        is_its = False
+    if not is_its:
+        raise KeyRefused(f"{path} is not of the private key beside it")
+
+
+@contextlib.contextmanager
+def _unreadable_explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise KeyUnavailable(f"{path} is missing: restore it from a backup") from None
+    except OSError as error:
+        raise KeyUnavailable(f"{path} cannot be read: {error.strerror}") from None

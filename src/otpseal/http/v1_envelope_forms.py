@@ -1,0 +1,37 @@
+"""The forms of `POST /v1/envelopes`, for the OpenAPI document."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from otpseal.http.v1_schemas import Account
+from otpseal.signed_envelope import MAX_ENVELOPE_CHARS
+
+
+class Envelope(BaseModel):
+    """An envelope by an authority that this service has pinned."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"envelope": "eyJhbGciOiJSU0EtT0FFUC0yNTYi"}]},
+    )
+
+    envelope: str = Field(
+        max_length=MAX_ENVELOPE_CHARS,
+        description="A nested JWT in compact form, see docs/protocol.md.",
+    )
+
+
+class BroughtEnvelope(BaseModel):
+    """The account, and a receipt for the authority: the right seed arrived."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    account: Account
+    new: bool = Field(description="Whether it was made; else its seed was replaced.")
+    authority: str = Field(description="Who sealed the seed.")
+    suite: Literal["v1", "pq"]
+    receipt: str = Field(description="A JWS in compact form, see docs/protocol.md.")
+
+
+MODELS = (Envelope, BroughtEnvelope)

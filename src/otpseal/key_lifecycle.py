@@ -1,0 +1,228 @@
+"""The life of import keys: the next is prepared, becomes active, retires.
+
+`rotate` re-wraps the storage key with the next key in one transaction, then lets the
+files follow. The store's record says which key is the active one; the files are where
+it is looked for. So a process that is killed between the two leaves a store that opens
+(with the next key, where it lies), and a second `rotate` lets the files follow.
+
+A re-wrapped storage key is the same key: what an old backup holds, the old private
+key still opens. `otpseal.storage_rotation` makes another.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+from otpseal.audit import Detail, Event, Kind
+from otpseal.errors import KeyRefused, StoreMismatch
+from otpseal.key_records import ImportKeyRow, KeyLives, KeyState, rsa_jwk
+from otpseal.ledger import Ledger, rfc3339
+from otpseal.ports import Clock, Keys, Store, Transaction
+from otpseal.ports_key_files import KeyFiles, Seam, Step, unseen
+from otpseal.storage_key import StorageKey
+
+#: How long a key opens after another took its place, in seconds, unless told.
+OVERLAP_S: Final = 86_400.0
+
+#: The longest overlap, in seconds: a year.
+MAX_OVERLAP_S: Final = 366 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `prepare` did.
+
+    Attributes:
+        kid: of the next key.
+        made: whether the key was made, and did not lie there.
+        published: whether it was not published before.
+    """
+
+    kid: str
+    made: bool
+    published: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """What `rotate` did.
+
+    Attributes:
+        kid: of the active key.
+        before: of the key whose place it took; None if only an interrupted rotation
+            was finished.
+        until: when that one stops to open, in Unix seconds.
+    """
+
+    kid: str
+    before: str | None = None
+    until: float = -math.inf
+
+
+class KeyLifecycle:
+    """An administrator's dealings with import keys.
+
+    Args:
+        store: where the storage key rests.
+        storage_key: the storage key.
+        files: the private keys.
+        clock: gives the Unix time.
+        reached: told of each step.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        storage_key: StorageKey,
+        files: KeyFiles,
+        clock: Clock,
+        *,
+        reached: Seam = unseen,
+    ) -> None:
+        self._store = store
+        self._storage_key = storage_key
+        self._files = files
+        self._clock = clock
+        self._reached = reached
+
+    def prepare(self) -> Prepared:
+        """Make the next key, if none lies ready, and publish it.
+
+        It opens what is sealed to it from now on, wherever its file is.
+
+        Raises:
+            KeyRefused: the key that lies ready had its time already.
+            KeyUnavailable, StoreUnavailable: nothing was published.
+        """
+        with self._files.held():
+            self._files.promote(self._active_kid(), self._reached)
+            ready, made = self._next()
+            with self._store.transaction() as tx:
+                now = self._clock()
+                table = KeyTable(tx, self._storage_key)
+                known = table.lives.rows.get(ready.kid)
+                self._expect_fresh(known, ready.kid, table.lives.active)
+                if known is None:
+                    table.put(_row(ready, KeyState.NEXT, now))
+                    detail = {"kid": ready.kid}
+                    event = Event(Kind.IMPORT_KEY_PREPARED, now, detail=detail)
+                    Ledger(tx, self._storage_key).record(event)
+        return Prepared(ready.kid, made, known is None)
+
+    def rotate(self, *, overlap_s: float = OVERLAP_S) -> Rotated:
+        """Put the next key in the place of the active one; or finish doing so.
+
+        Args:
+            overlap_s: how long the key before still opens, 0 to `MAX_OVERLAP_S`.
+
+        Raises:
+            ValueError: the overlap is out of range.
+            KeyRefused: the key that lies ready had its time already.
+            StoreMismatch: another machine rotated meanwhile.
+            KeyUnavailable, StoreUnavailable: say what to do; safe to repeat.
+        """
+        if not 0 <= overlap_s <= MAX_OVERLAP_S:
+            raise ValueError("an overlap has 0 seconds to 366 days")
+        with self._files.held():
+            kid = self._active_kid()
+            if self._files.promote(kid, self._reached):
+                return Rotated(kid)
+            before = self._files.load(kid)
+            assert before is not None  # or `promote` had raised
+            ready, _ = self._next()
+            self._reached(Step.MADE)
+            until = self._replace(before, ready, overlap_s)
+            self._reached(Step.COMMITTED)
+            self._files.promote(ready.kid, self._reached)
+        return Rotated(ready.kid, before.kid, until)
+
+    def _active_kid(self) -> str:
+        with self._store.transaction() as tx:
+            return KeyTable(tx, self._storage_key).lives.active
+
+    def _next(self) -> tuple[Keys, bool]:
+        ready = self._files.load_next()
+        if ready is not None:
+            return ready, False
+        return self._files.make_next(), True
+
+    def _replace(self, before: Keys, ready: Keys, overlap_s: float) -> float:
+        record = self._storage_key.wrap(ready)
+        with self._store.transaction() as tx:
+            now = self._clock()
+            until = now + overlap_s
+            table = KeyTable(tx, self._storage_key)
+            if table.lives.active != before.kid:
+                raise StoreMismatch(
+                    "another machine replaced the import key meanwhile: copy its key"
+                    " file here, then run this again if you still mean it"
+                )
+            known = table.lives.rows.get(ready.kid)
+            self._expect_fresh(known, ready.kid, table.lives.active)
+            old = table.lives.rows.get(before.kid) or _row(before, KeyState.ACTIVE, now)
+            new = known or _row(ready, KeyState.NEXT, now)
+            rows = {row.kid: _aged(row, now) for row in table.lives.rows.values()}
+            retiring = replace(old, state=KeyState.RETIRING, until=until)
+            rows[old.kid] = _aged(retiring, now)
+            rows[new.kid] = replace(new, state=KeyState.ACTIVE)
+            tx.replace_storage_key_record(record)
+            # By the new record: no row of before it is one any more.
+            for row in rows.values():
+                tx.put_import_key(row.signed(self._storage_key, record))
+            detail: Detail = {
+                "kid": ready.kid,
+                "before": before.kid,
+                "until": rfc3339(until),
+            }
+            event = Event(Kind.IMPORT_KEY_ROTATED, now, detail=detail)
+            Ledger(tx, self._storage_key).record(event)
+            self._reached(Step.WRITTEN)
+        return until
+
+    def _expect_fresh(self, row: ImportKeyRow | None, kid: str, active: str) -> None:
+        if kid == active or (row is not None and row.state is not KeyState.NEXT):
+            raise KeyRefused(
+                f"the key that lies ready, {kid}, was the active one before, and a key"
+                " that had its time does not come back: move its file away"
+            )
+
+
+class KeyTable:
+    """The genuine rows of import keys, within one transaction.
+
+    Attributes:
+        lives: of the keys with genuine rows, and of the active one.
+        altered: kids of rows that this program did not write since then; worth
+            nothing.
+
+    Raises:
+        StoreMismatch: the store has no record.
+    """
+
+    def __init__(self, tx: Transaction, storage_key: StorageKey) -> None:
+        record = tx.storage_key_record()
+        if record is None:
+            raise StoreMismatch("the store has lost its key record")
+        self._tx = tx
+        self._storage_key = storage_key
+        self._record = record
+        rows: dict[str, ImportKeyRow] = {}
+        self.altered: list[str] = []
+        for row in tx.import_keys():
+            if row.is_genuine(storage_key, record):
+                rows[row.kid] = row
+            else:
+                self.altered.append(row.kid)
+        self.lives = KeyLives(StorageKey.record_kid(record), rows)
+
+    def put(self, row: ImportKeyRow) -> None:
+        """Write a row, authenticated."""
+        self._tx.put_import_key(row.signed(self._storage_key, self._record))
+
+
+def _row(keys: Keys, state: KeyState, now: float) -> ImportKeyRow:
+    return ImportKeyRow(keys.kid, state, rsa_jwk(keys.public_key), now)
+
+
+def _aged(row: ImportKeyRow, now: float) -> ImportKeyRow:
+    return replace(row, state=row.state_at(now))
