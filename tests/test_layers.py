@@ -111,7 +111,8 @@ ALLOWED: dict[str, set[str]] = {
     "pkcs11_uri": RULES,
     "account_state": {*RULES, "throttle"},
     "verification": {*RULES, "totp", "throttle", "audit", "account_state"},
-    "envelope": {*RULES, "padding"},
+    "stumbling": RULES,
+    "envelope": {*RULES, "padding", "stumbling"},
     "proof": {*RULES, "padding", "keypolicy"},
     "public_jwk": {*RULES, "keypolicy"},
     "certificate_profile": {*RULES, "keypolicy", "public_jwk"},
@@ -125,10 +126,10 @@ ALLOWED: dict[str, set[str]] = {
     "signers": {"base64url", "keypolicy", "seed_claims", "suite"},
     "jose_header": {"base64url"},
     "signed_envelope": {*RULES, "base64url", "jose_header", "keypolicy"}
-    | {"seed_claims", "signers", "suite"},
+    | {"seed_claims", "signers", "stumbling", "suite"},
     "pq_keys": {*RULES, "base64url", "signers"},
     "pq_envelope": {*RULES, "base64url", "jose_header", "pq_keys", "seed_claims"}
-    | {"signers", "suite"},
+    | {"signers", "stumbling", "suite"},
     "storage_key": {*RULES, "padding"},
     "key_records": {*RULES, "storage_key", "public_jwk"},
     "backup_format": RULES,

@@ -88,9 +88,9 @@ def v1_ways(hq: Headquarters) -> Makers:
             algorithms=["RSA-OAEP-256", "A256GCM"],
         )
 
-    def forged(kid: str) -> str:
+    def forged(kid: str, typ: str = signed_envelope.TYPE) -> str:
         return jws.serialize_compact(
-            {"alg": "Ed25519", "typ": signed_envelope.TYPE, "kid": kid},
+            {"alg": "Ed25519", "typ": typ, "kid": kid},
             seed_claims.to_json(hq.claims()),
             OKPKey.import_key(STRANGER.ed25519),
             algorithms=["Ed25519"],
@@ -112,14 +112,17 @@ def v1_ways(hq: Headquarters) -> Makers:
         "another key": lambda: part(1, lambda: content_key(32)),
         "tag": lambda: part(4, lambda: os.urandom(16)),
         "not signed": lambda: sealed(seed_claims.to_json(hq.claims()).ljust(length)),
-        "no header": lambda: sealed(b"e30" + forged(kid).encode()[3:]),
+        "another type": lambda: sealed(forged(kid, "0" * 16).encode()),
         "a stranger's": stranger.seal,
         "forged": lambda: sealed(forged(kid).encode()),
     }
 
 
 def pq_ways(hq: PqHeadquarters) -> Makers:
-    """Return what makes pq envelopes that fail before both signatures are good."""
+    """Return what makes pq envelopes that fail before a pinned key is looked at.
+
+    How long that then takes depends on the key (ML-DSA expands it), which is public.
+    """
     stranger = PqHeadquarters(STRANGER, hq.key)
 
     def spoilt(place: int) -> str:
@@ -127,13 +130,6 @@ def pq_ways(hq: PqHeadquarters) -> Makers:
         raw = bytearray(base64.urlsafe_b64decode(content + "=" * (-len(content) % 4)))
         raw[place] ^= 1
         return f"{head}.{kid}.{encoded(bytes(raw))}"
-
-    def forged(field: int) -> str:
-        fields = hq.fields()
-        message = pq_envelope._message(hq.key.kid, fields[:2], fields[4])
-        strange = STRANGER.ed25519.sign(message), STRANGER.ml_dsa.sign(message)
-        fields[field] = strange[field - 2]
-        return hq.sealed_as_is(fields)
 
     def not_signed() -> str:
         length = len(pq_envelope._joined(hq.fields()))
@@ -144,8 +140,6 @@ def pq_ways(hq: PqHeadquarters) -> Makers:
         "tag": lambda: spoilt(-1),
         "not signed": not_signed,
         "a stranger's": stranger.seal,
-        "Ed25519": lambda: forged(2),
-        "ML-DSA": lambda: forged(3),
     }
 
 
@@ -199,7 +193,7 @@ def test_envelopes_v1(service_keys: RsaKeys) -> None:
 
 
 def test_envelopes_pq() -> None:
-    """From a bad encapsulation to one bad signature of two."""
+    """From a bad encapsulation to signatures by nobody who is pinned."""
     hq = PqHeadquarters()
 
     judge(measure(pooled(pq_ways(hq)), opened_pq(hq), each=EACH))

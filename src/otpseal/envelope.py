@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from otpseal.errors import UnsealFailed
 from otpseal.padding import oaep_encrypt
 from otpseal.secret import Secret
+from otpseal.stumbling import stumble
 
 SEED_BYTES = 32
 
@@ -40,7 +41,10 @@ def open_sealed(text: str, decrypt: Callable[[bytes], bytes]) -> Secret:
     Raises:
         UnsealFailed: for every cause alike.
     """
-    return parse_seed_text(decrypt(_ciphertext(text)))
+    plaintext = decrypt(_ciphertext(text))
+    # Else a good padding around what is no seed would fail sooner than a bad one.
+    stumble()
+    return parse_seed_text(plaintext)
 
 
 def parse_seed_text(plaintext: bytes) -> Secret:

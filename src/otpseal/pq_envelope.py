@@ -41,6 +41,7 @@ from otpseal.jose_header import is_kid
 from otpseal.pq_keys import MARKER, ImportKey, ImportPublicKey, PqSigner
 from otpseal.seed_claims import SeedClaims
 from otpseal.signers import OpenedEnvelope, PinnedKeys
+from otpseal.stumbling import stumble
 from otpseal.suite import Suite
 
 #: Longest envelope that is looked at, in characters; one has about 7,000.
@@ -118,9 +119,11 @@ def _parts(text: str) -> tuple[str, bytes]:
 def _opened(sealed: bytes, key: ImportKey) -> bytes:
     """Return what was sealed; the stand-in for it if that does not open."""
     try:
-        return bytes(_hpke().decrypt(sealed, key.hpke, info=_info(key.kid)))
+        opened = _hpke().decrypt(sealed, key.hpke, info=_info(key.kid))
     except InvalidTag:
         return _joined(_stand_in())
+    stumble()
+    return bytes(opened)
 
 
 def _verified(
@@ -209,9 +212,9 @@ def _standing_keys() -> _Keys:
 
 @cache
 def _stand_in() -> list[bytes]:
-    """Return the fields of an envelope like any other, by nobody."""
+    """Return the fields of an envelope like any other, by nobody, and badly signed."""
     kids = [b"0" * 43, b"1" * 43]
-    payload = b" " * 512
     signer = _standing_signer()
-    message = _message("0" * 43, kids, payload)
-    return [*kids, signer.ed25519.sign(message), signer.ml_dsa.sign(message), payload]
+    other = _message("0" * 43, kids, b"0" * 512)
+    signed = [signer.ed25519.sign(other), signer.ml_dsa.sign(other)]
+    return [*kids, *signed, b" " * 512]

@@ -13,10 +13,9 @@ counts as far as a pinned CA vouches for it.
 
 Whatever fails before a pinned authority's signature is known to be good is one error,
 and costs the same: a stage that fails goes on with a stand-in (RFC 7516 section 11.5),
-so that nobody learns by the time how far a changed envelope came. The stand-in for a
-signature is of Ed25519. A bad one of PS256 takes some 0.1 ms longer or shorter; to see
-that, one must have sealed it oneself, since an envelope that was only changed fails
-before.
+so that nobody learns by the time how far a changed envelope came. Only what the sender
+of a signed part wrote into it himself may show: a signature of PS256 or a certificate
+takes its own time, and malformed JSON some microseconds more.
 """
 
 import base64
@@ -41,6 +40,7 @@ from otpseal.errors import EnvelopeRefused, UnsealFailed
 from otpseal.keypolicy import key_id
 from otpseal.seed_claims import SeedClaims
 from otpseal.signers import OpenedEnvelope, PinnedKeys, VerifyingKey, signing_kid
+from otpseal.stumbling import stumble
 from otpseal.suite import Suite
 
 __all__ = [
@@ -185,11 +185,13 @@ class _ImportKey(RSAKey):
 
     def decrypt(self, ciphertext: bytes, _padding: object) -> bytes:
         """Return the content key; a random one in place of what does not open."""
+        at_random = secrets.token_bytes(_CEK_BYTES)
         try:
             cek = self._unwrap(ciphertext)
         except UnsealFailed:
-            cek = b""
-        return cek if len(cek) == _CEK_BYTES else secrets.token_bytes(_CEK_BYTES)
+            return at_random
+        stumble()
+        return cek if len(cek) == _CEK_BYTES else at_random
 
 
 def _decrypted(text: str, decrypt: Unwrap) -> bytes:
@@ -199,7 +201,9 @@ def _decrypted(text: str, decrypt: Unwrap) -> bytes:
         opened = jwe.decrypt_compact(text, _ImportKey(decrypt), algorithms=algorithms)
     except (JoseError, ValueError):
         return _stand_in()
-    return opened.plaintext or b""
+    stumble()
+    signed = opened.plaintext or b""
+    return signed if signed.count(_DOT) == _SIGNED_PARTS - 1 else _stand_in()
 
 
 class _Registry(jws.JWSRegistry):
@@ -228,8 +232,7 @@ def _signer(signed: bytes, pinned: PinnedKeys) -> tuple[str | None, _JwsKey, str
     try:
         algorithm, kid, chain = _inner_header(signed)
     except ValueError:
-        # Read and looked up all the same: that takes as long as a signature's half.
-        algorithm, kid, chain = _inner_header(_stand_in())
+        return nobody
     found = pinned.find(kid=kid, algorithm=algorithm, chain=chain)
     if found is None:
         return nobody
@@ -249,11 +252,9 @@ def _inner_header(signed: bytes) -> tuple[str, str | None, tuple[bytes, ...]]:
         ValueError: it is of another form.
     """
     parts = signed.split(_DOT)
-    if len(parts) != _SIGNED_PARTS:
-        raise ValueError("not three parts")
-    header = jose_header.parse(parts[0])
     for part in parts:
         base64url.decode(part)
+    header = jose_header.parse(parts[0])
     chain, kid = jose_header.chain(header), header.get("kid")
     if set(header) != {"alg", "typ", "x5c" if chain else "kid"}:
         raise ValueError("other members")
@@ -281,8 +282,11 @@ def _standing_ed25519() -> Ed25519PrivateKey:
 
 @cache
 def _stand_in() -> bytes:
-    """Return a signed part like any other, by nobody."""
+    """Return a signed part like any other, by nobody, and badly signed."""
     header = {"alg": ED25519, "typ": TYPE, "kid": "0" * 43}
-    payload = b" " * 512
     key = OKPKey.import_key(_standing_ed25519())
-    return jws.serialize_compact(header, payload, key, algorithms=[ED25519]).encode()
+    signed, other = (
+        jws.serialize_compact(header, payload, key, algorithms=[ED25519]).encode()
+        for payload in (b" " * 512, b"0" * 512)
+    )
+    return signed.rpartition(_DOT)[0] + _DOT + other.rpartition(_DOT)[2]
