@@ -5,16 +5,12 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
-from cryptography.x509.oid import AttributeOID
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from otpseal import receipt, subscription
+from otpseal import enrolment_request, receipt, subscription
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.enrolment import EnrolmentDesk, Identity
-from otpseal.errors import EnrolmentRefused
 from otpseal.ports import Clock, Store
 from otpseal.secret import Secret
 from otpseal.signed_envelope import (
@@ -28,29 +24,6 @@ from otpseal.storage_key import StorageKey
 from otpseal.subscribers import Offer, SubscriberBook
 
 NAME = "university"
-
-
-def make_request(keys: RsaKeys, challenge: str) -> bytes:
-    """Make a PKCS#10 request."""
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    builder = builder.add_attribute(AttributeOID.CHALLENGE_PASSWORD, challenge.encode())
-    made = builder.sign(keys._private_key, hashes.SHA256())
-    return made.public_bytes(serialization.Encoding.DER)
-
-
-def read_request(der: bytes) -> tuple[RSAPublicKey, str]:
-    """Check one."""
-    try:
-        request = x509.load_der_x509_csr(der)
-    except ValueError:
-        raise EnrolmentRefused from None
-    key = request.public_key()
-    if not request.is_signature_valid or not isinstance(key, RSAPublicKey):
-        raise EnrolmentRefused
-    found = request.attributes.get_attribute_for_oid(AttributeOID.CHALLENGE_PASSWORD)
-    return key, found.value.decode()
-
-
 STORAGE_KEY = StorageKey(Secret(bytes(range(32))))
 SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 
@@ -87,7 +60,7 @@ class Desk:
             STORAGE_KEY,
             self.clock,
             identity=Identity(NAME, Signer(self.signing_key)),
-            read_request=read_request,
+            read_request=enrolment_request.read,
         )
 
     def ticket(self, account: str = "shop/anna", subscriber: str = "shop") -> Secret:
@@ -124,7 +97,7 @@ class Service:
         digest = subscription.ticket_digest(ticket)
         assert digest is not None
         challenge = subscription.challenge_of(digest)
-        return make_request(self.keys, challenge)
+        return enrolment_request.make(self.keys, challenge)
 
     def open(
         self, envelope: str, signer: Ed25519PrivateKey | RSAPrivateKey = SIGNING_KEY

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from conftest import TurnedClock
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from server_fixture import sealed_to
 from trust_fixture import Headquarters, encoded
 
-from otpseal import receipt
+from otpseal import base64url, pq_envelope, public_jwk, receipt
 from otpseal.access import Scope
 from otpseal.account_state import Status
 from otpseal.adapters.file_keys import RsaKeys
@@ -32,6 +33,7 @@ from otpseal.errors import (
     Unauthenticated,
 )
 from otpseal.ports import Store
+from otpseal.pq_keys import ImportPublicKey, PqSigner
 from otpseal.secret import Secret
 from otpseal.service import Service
 from otpseal.signed_envelope import Signer
@@ -449,3 +451,49 @@ def test_the_receipt_key_is_kept(
         (row,) = tx.service_keys("sig")
     assert key.private_bytes_raw() not in row.sealed
     assert 1 == len(events(service, "key.made"))
+
+
+def test_pq_envelopes_by_the_same_way(service: Service, book: TrustBook) -> None:
+    """Signed by two keys of one authority, sealed to the service's own pq key."""
+    signer = PqSigner(Ed25519PrivateKey.generate(), MLDSA65PrivateKey.generate())
+    public = [signer.ed25519.public_key(), signer.ml_dsa.public_key()]
+    keys = [public_jwk.canonical(key) for key in public]
+    book.add("hq", json.dumps({"keys": keys}).encode(), prefix="shop/")
+    (jwk,) = service.pq_keys.public_jwks()
+    recipient = ImportPublicKey(base64url.decode(str(jwk["pub"])))
+    hq = Headquarters(service.keys)  # type: ignore[arg-type]
+    claims = hq.claims(audience=recipient.kid)
+    text = pq_envelope.seal(claims, signer=signer, recipient=recipient)
+
+    brought = service.envelopes.bring(text)
+
+    assert ("hq", "pq", True) == (brought.authority, brought.suite, brought.is_new)
+    row = service.account("shop/alice")
+    assert row is not None
+    assert claims.seed == row.open_seed(service.storage_key)
+    with pytest.raises(EnvelopeReplayed):
+        service.envelopes.bring(text)
+    assert [jwk] == service.pq_keys.public_jwks()
+    assert jwk["kid"] == recipient.kid
+
+
+def test_one_half_of_a_pq_authority_is_nobody(
+    service: Service, book: TrustBook
+) -> None:
+    """Its Ed25519 key alone, or each key pinned for another authority: refused."""
+    signer = PqSigner(Ed25519PrivateKey.generate(), MLDSA65PrivateKey.generate())
+    classic = public_jwk.canonical(signer.ed25519.public_key())
+    quantum = public_jwk.canonical(signer.ml_dsa.public_key())
+    (jwk,) = service.pq_keys.public_jwks()
+    recipient = ImportPublicKey(base64url.decode(str(jwk["pub"])))
+    hq = Headquarters(service.keys)  # type: ignore[arg-type]
+    text = pq_envelope.seal(
+        hq.claims(audience=recipient.kid), signer=signer, recipient=recipient
+    )
+    book.add("hq", json.dumps({"keys": [classic]}).encode())
+    with pytest.raises(EnvelopeRefused):
+        service.envelopes.bring(text)
+    book.add("other", json.dumps({"keys": [quantum]}).encode())
+    with pytest.raises(EnvelopeRefused):
+        service.envelopes.bring(text)
+    assert [] == stored(service)

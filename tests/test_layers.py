@@ -45,11 +45,22 @@ PARTS = [
     "accounts",
     "envelope_opener",
     "service_keys",
+    "pq_import",
     "envelopes",
     "upkeep",
 ]
 #: What is known of seeds whose sender is known.
-SENDERS = {"suite", "seed_claims", "signed_envelope", "receipt", "trust", "trust_book"}
+SENDERS = {
+    "suite",
+    "seed_claims",
+    "signers",
+    "signed_envelope",
+    "pq_keys",
+    "pq_envelope",
+    "receipt",
+    "trust",
+    "trust_book",
+}
 #: What administrators do beside it, each by itself.
 ADMIN = {"clock_admin", "moving", "export", "backup", "restore"}
 USE_CASES = {"service", "authority", "minute"}
@@ -109,8 +120,15 @@ ALLOWED: dict[str, set[str]] = {
     "trust_material": {*RULES, "public_jwk", "certificate_profile"},
     "trust": {*RULES, "account_id", "public_jwk", "certificate_profile"}
     | {"trust_material", "seed_claims"},
-    "seed_claims": {*RULES, "totp", "account_id"},
-    "signed_envelope": {*RULES, "keypolicy", "seed_claims", "suite"},
+    "base64url": set(),
+    "seed_claims": {*RULES, "base64url", "totp", "account_id"},
+    "signers": {"base64url", "keypolicy", "seed_claims", "suite"},
+    "jose_header": {"base64url"},
+    "signed_envelope": {*RULES, "base64url", "jose_header", "keypolicy"}
+    | {"seed_claims", "signers", "suite"},
+    "pq_keys": {*RULES, "base64url", "signers"},
+    "pq_envelope": {*RULES, "base64url", "jose_header", "pq_keys", "seed_claims"}
+    | {"signers", "suite"},
     "storage_key": {*RULES, "padding"},
     "key_records": {*RULES, "storage_key", "public_jwk"},
     "backup_format": RULES,
@@ -145,6 +163,7 @@ ALLOWED: dict[str, set[str]] = {
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
     "envelope_opener": {*LEDGER, *SENDERS},
     "service_keys": {*LEDGER, *SENDERS, "ledger"},
+    "pq_import": {*LEDGER, *SENDERS, "ledger"},
     "envelopes": {*LEDGER, *SENDERS, "ledger", *PARTS[:6]},
     "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
@@ -174,6 +193,11 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {*LEDGER, *SQL} - {name} for name in SQL},
     "adapters.sql_backup": {*LEDGER, *SQL},
     **dict.fromkeys(FILES, LEDGER),
+    "adapters.enrolment_client": {
+        *RULES,
+        "adapters.authority_client",
+        "signed_envelope",
+    },
     "adapters.key_siblings": {*LEDGER, "ports_key_files", "adapters.file_keys"},
     "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
     "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
@@ -293,6 +317,7 @@ BESIDES: dict[str, set[str]] = {
     "cli.serve": {"http"},
     "cli.workers": {"http"},
     "cli.authority": {"http", "adapters.file_keys"},
+    "cli.enrol": {"adapters.enrolment_client", "enrolment_request"},
     "cli.authority_subscribers": {"adapters.signing_files"},
 }
 

@@ -4,8 +4,6 @@ import base64
 import hashlib
 import hmac
 import json
-import shutil
-import subprocess
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +21,7 @@ from joserfc.jwk import OctKey, OKPKey, RSAKey
 from jwcrypto import jwe as other_jwe
 from jwcrypto import jwk as other_jwk
 from jwcrypto import jws as other_jws
+from node_fixture import npm_install, run_node
 from trust_fixture import Headquarters, Pins, encoded
 
 from otpseal import seed_claims, signed_envelope
@@ -193,15 +192,7 @@ console.log(sealed);
 @pytest.fixture(scope="session")
 def jose_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with npm's jose, if it can be had."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("node and npm are not installed")
-    directory = tmp_path_factory.mktemp("jose")
-    (directory / "package.json").write_text('{"type":"module"}')
-    command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "jose@6"]
-    done = subprocess.run(command, cwd=directory, check=False, capture_output=True)
-    if done.returncode:
-        pytest.skip("npm cannot get jose")
-    return directory
+    return npm_install(tmp_path_factory.mktemp("jose"), "jose@6")
 
 
 def test_npms_jose_makes_one(hq: Headquarters, jose_directory: Path) -> None:
@@ -215,18 +206,9 @@ def test_npms_jose_makes_one(hq: Headquarters, jose_directory: Path) -> None:
         "recipient": public_pem(hq.keys.public_key).decode(),
         "audience": hq.keys.kid,
     }
-    script = jose_directory / "make.js"
-    script.write_text(NODE)
-    made = subprocess.run(
-        ["node", str(script)],
-        cwd=jose_directory,
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    made = run_node(jose_directory, NODE, json.dumps(asked))
 
-    assert claims == hq.open(made.stdout.strip()).claims
+    assert claims == hq.open(made).claims
 
 
 # What is not.
@@ -299,6 +281,7 @@ def test_a_stranger_names_the_pinned_key(hq: Headquarters) -> None:
         {"typ": None},
         {"kid": None},
         {"kid": 7},
+        {"kid": "\ud800" * 43},
         {"crit": ["exp"], "exp": 1},
         {"b64": False, "crit": ["b64"]},
         {"jku": "https://attacker.example/jwks.json"},
@@ -358,6 +341,7 @@ def test_a_key_of_another_kind(
         {"cty": "jwt"},
         {"kid": None},
         {"kid": "another"},
+        {"kid": "\ud800" * 43},
         {"zip": "DEF"},
         {"typ": "JWT"},
     ],
@@ -403,6 +387,18 @@ def test_other_writings_are_refused(
     """Padding, blanks, parts more or fewer, too long, the JSON form: one writing."""
     with pytest.raises(EnvelopeRefused):
         hq.open(spoil(hq.seal()))
+
+
+def test_a_signature_has_one_writing(hq: Headquarters) -> None:
+    """Its last character has bits that say nothing: they must say nothing."""
+    signed = signed_as_is(hq)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    # 64 bytes leave four such bits, 384 none: then padding makes another writing.
+    last = alphabet[alphabet.index(signed[-1]) ^ 1]
+    other = signed[:-1] + last if hq.signer.algorithm == "Ed25519" else signed + "="
+
+    with pytest.raises(EnvelopeRefused):
+        hq.open(sealed_as_is(hq, other))
 
 
 def test_a_header_of_two_minds(hq: Headquarters) -> None:

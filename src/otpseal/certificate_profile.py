@@ -92,6 +92,8 @@ def check_ca(certificate: x509.Certificate) -> x509.Certificate:
         ) from None
     except _MALFORMED:
         raise KeyRefused("the certificate cannot be read") from None
+    if not constraints.ca or not usage.key_cert_sign:
+        raise KeyRefused("the certificate is not that of a CA: it may sign no others")
     if isinstance(key, Ed25519PublicKey):
         raise KeyRefused(
             "the CA's key is Ed25519, which the verifier of certificates does not"
@@ -99,8 +101,6 @@ def check_ca(certificate: x509.Certificate) -> x509.Certificate:
             " Ed25519), or pin the signing key itself, without a CA"
         )
     _check_ca_key(key)
-    if not constraints.ca or not usage.key_cert_sign:
-        raise KeyRefused("the certificate is not that of a CA: it may sign no others")
     return certificate
 
 

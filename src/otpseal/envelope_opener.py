@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Collection
 
-from otpseal import signed_envelope
+from otpseal import pq_envelope, signed_envelope
 from otpseal.errors import SuiteRefused
+from otpseal.pq_keys import ImportKey
 from otpseal.signed_envelope import OpenedEnvelope, PinnedKeys, Unwrap
 from otpseal.suite import Suite
 
@@ -12,14 +13,19 @@ class EnvelopeOpener:
     """Opens envelopes of the suites that are switched on.
 
     Args:
-        unwrap: gives the decryption of the import key of a kid, or None.
+        unwrap: gives the decryption of the RSA import key of a kid, or None.
+        pq_key: gives the import key of the suite pq of a kid, or None.
         accepted: the suites that are taken.
     """
 
     def __init__(
-        self, unwrap: Callable[[str], Unwrap | None], accepted: Collection[Suite]
+        self,
+        unwrap: Callable[[str], Unwrap | None],
+        pq_key: Callable[[str], ImportKey | None],
+        accepted: Collection[Suite],
     ) -> None:
         self._unwrap = unwrap
+        self._pq_key = pq_key
         self._accepted = frozenset(accepted)
 
     def open(self, text: str, pinned: PinnedKeys) -> OpenedEnvelope:
@@ -29,11 +35,14 @@ class EnvelopeOpener:
             SuiteRefused: envelopes of this form are switched off.
             EnvelopeRefused, ClaimsRefused: as `signed_envelope.open_envelope`.
         """
-        if Suite.V1 not in self._accepted:
+        suite = Suite.PQ if pq_envelope.is_pq(text) else Suite.V1
+        if suite not in self._accepted:
             raise SuiteRefused(
-                "envelopes of the suite v1 are switched off; OTPSEAL_ACCEPT_SUITES"
-                " would have to name v1"
+                f"envelopes of the suite {suite} are switched off;"
+                f" OTPSEAL_ACCEPT_SUITES would have to name {suite}"
             )
+        if suite is Suite.PQ:
+            return pq_envelope.open_envelope(text, unwrap=self._pq_key, pinned=pinned)
         return signed_envelope.open_envelope(text, unwrap=self._unwrap, pinned=pinned)
 
 

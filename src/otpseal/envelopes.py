@@ -159,7 +159,7 @@ class EnvelopeImporter:
 
 
 #: What is counted, and told to whoever sent it.
-_REFUSALS: Final = (
+_REFUSALS: Final[tuple[type[OtpsealError], ...]] = (
     *_KINDS,
     AccountExists,
     AccountIdRefused,

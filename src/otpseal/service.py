@@ -34,6 +34,7 @@ from otpseal.errors import (
 )
 from otpseal.ledger import Ledger, MemoryCounts
 from otpseal.ports import AccountRow, Clock, Keys, Store
+from otpseal.pq_import import PqImportKeys
 from otpseal.secret import Secret
 from otpseal.seed_keeping import NewSeed, SeedKeeper, reseeded
 from otpseal.service_keys import ServiceKeys
@@ -75,8 +76,10 @@ class Service:
     Attributes:
         accounts: what applications and administrators do with accounts.
         callers: who may call the v1 API.
+        suites: the forms of sealed seeds that are taken.
         envelopes: brings seeds whose sender is known.
         own_keys: what receipts are signed with.
+        pq_keys: what envelopes of the suite pq are sealed to.
         upkeep: what is due every minute.
     """
 
@@ -98,13 +101,16 @@ class Service:
         self.keys = keys
         self.clock = clock
         self.storage_key = storage_key
-        self._suites = frozenset(suites)
+        self.suites = frozenset(suites)
         self.timekeeper = Timekeeper(monotonic)
         self._repeats = MemoryCounts()
         self.accounts = AccountBook(store, storage_key, clock, policy=policy)
         self.callers = CallerBook(store, storage_key, clock)
         self.own_keys = ServiceKeys(store, storage_key, clock)
-        opener = EnvelopeOpener(unwrap or self._unwrap, self._suites)
+        self.pq_keys = PqImportKeys(store, storage_key, clock)
+        opener = EnvelopeOpener(
+            unwrap or self._unwrap, self.pq_keys.unwrap, self.suites
+        )
         self.envelopes = EnvelopeImporter(
             store,
             storage_key,
@@ -164,7 +170,7 @@ class Service:
         Raises:
             SuiteRefused: the classic form is switched off.
         """
-        if Suite.CLASSIC not in self._suites:
+        if Suite.CLASSIC not in self.suites:
             raise SuiteRefused(
                 "sealed seeds without a sender are switched off; OTPSEAL_ACCEPT_SUITES"
                 " would have to name classic"

@@ -111,12 +111,31 @@ def request_sealed_seed(
         # Written anew: a file may hold a private key beside the public one.
         "public_key": keypolicy.public_pem(key).decode("ascii"),
     }
+    content = ask(
+        url, request, ca_file=ca_file, insecure_http=insecure_http, patience=patience
+    )
+    return _sealed_seed(content, key)
+
+
+def ask(
+    url: str,
+    request: Mapping[str, str],
+    *,
+    ca_file: Path | None = None,
+    insecure_http: bool = False,
+    patience: Patience = DEFAULT_PATIENCE,
+) -> Mapping[str, Any]:
+    """Post a request that may be sent twice; return the object of a good answer.
+
+    Args and errors are those of `request_sealed_seed`; nothing of what is in the
+    answer is believed but that it is one.
+    """
     content = json.dumps(request).encode("ascii")
     address = checked_url(url)
     check_scheme(address, has_ca=ca_file is not None, insecure_http=insecure_http)
     trust = None if ca_file is None else trusting(ca_file)
     reply = asyncio.run(_exchange(address, content, trust, patience))
-    return _sealed_seed(_checked_reply(reply), key)
+    return _checked_reply(reply)
 
 
 async def _exchange(

@@ -94,10 +94,14 @@ def serve(
                 open_authority(settings, new_key_bits=key_bits)
             )
         days = settings.audit_retention_days
+        desk = jwks = None
+        if files is not None:
+            desk = wiring_authority.make_desk(opened, settings, files)
+            jwks = wiring_authority.jwks([files.key.public_key()])
         application = create_authority_app(
             opened.authority,
-            desk=files and wiring_authority.make_desk(opened, settings, files),
-            jwks=files and wiring_authority.jwks([files.key.public_key()]),
+            desk=desk,
+            jwks=jwks,
             classic=settings.authority_classic,
             prune=lambda: opened.audit.prune(days),
         )

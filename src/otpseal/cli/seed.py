@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from otpseal.account_id import parse_account_id
+from otpseal.cli import enrol
 from otpseal.cli.options import AsJson, DataDir, KeyFile, OfAccount, print_json
 from otpseal.cli.request import request
 from otpseal.config import load_settings
@@ -22,6 +23,8 @@ app = typer.Typer(
     no_args_is_help=True, help="Ask for a sealed seed, import it, replace it."
 )
 app.command("request")(request)
+app.command("enrol")(enrol.enrol)
+app.command("confirm")(enrol.confirm)
 
 SealedFile = Annotated[
     str,

@@ -101,7 +101,7 @@ def create_app(
     pages = _create_pages(reason, _lifespan(opened, settings, queues), settings)
     add_probes(pages, reason, readiness or Readiness())
     if opened.key_ring is not None:
-        add_jwks(pages, opened.key_ring, opened.service.own_keys, queues.work)
+        add_jwks(pages, opened.key_ring, opened.service, queues.work)
     # On a port of its own alone, unless whoever reaches this one has a token.
     if metrics is not None and metrics_token is not None:
         shown = MetricsPage(metrics.page, metrics_token)

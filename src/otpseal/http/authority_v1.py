@@ -96,4 +96,8 @@ def _decoded(value: object, decode: Callable[..., bytes], refusal: Refusal) -> b
 
 def _base64url(text: bytes, *, validate: bool) -> bytes:
     padded = text + b"=" * (-len(text) % 4)
-    return base64.b64decode(padded, b"-_", validate=validate)
+    raw = base64.b64decode(padded, b"-_", validate=validate)
+    # The decoder takes `+` and `/` all the same; encoding it back does not.
+    if base64.urlsafe_b64encode(raw).rstrip(b"=") != text:
+        raise ValueError("not canonical")
+    return raw

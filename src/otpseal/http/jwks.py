@@ -17,7 +17,8 @@ from fastapi.responses import JSONResponse, Response
 from otpseal.errors import Overloaded, StoreUnavailable
 from otpseal.http.limits import WorkQueue
 from otpseal.key_ring import KeyRing
-from otpseal.service_keys import ServiceKeys
+from otpseal.service import Service
+from otpseal.suite import Suite
 
 PATH: Final = "/.well-known/jwks.json"
 
@@ -28,8 +29,10 @@ CACHED_S: Final = 1.0
 _TYPE: Final = "application/jwk-set+json"  # RFC 7517 section 8.5.2
 
 
-def key_set(ring: KeyRing, own: ServiceKeys) -> dict[str, Any]:
+def key_set(ring: KeyRing, service: Service) -> dict[str, Any]:
     """Return the JWK set (RFC 7517 section 5).
+
+    The key of the suite pq is made when it is first asked for.
 
     Raises:
         StoreUnavailable: nobody knows which keys there are.
@@ -43,12 +46,14 @@ def key_set(ring: KeyRing, own: ServiceKeys) -> dict[str, Any]:
         }
         for key in ring.published()
     ]
-    return {"keys": keys + own.public_jwks()}
+    if Suite.PQ in service.suites:
+        keys += service.pq_keys.public_jwks()
+    return {"keys": keys + service.own_keys.public_jwks()}
 
 
-def add_jwks(pages: FastAPI, ring: KeyRing, own: ServiceKeys, work: WorkQueue) -> None:
+def add_jwks(pages: FastAPI, ring: KeyRing, service: Service, work: WorkQueue) -> None:
     """Add the path; `work` reads the store."""
-    found = _cached(lambda: key_set(ring, own), work)
+    found = _cached(lambda: key_set(ring, service), work)
 
     async def jwks() -> Response:
         try:
