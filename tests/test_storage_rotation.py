@@ -21,7 +21,7 @@ from otpseal.key_records import ImportKeyRow, KeyState
 from otpseal.key_watch import STORAGE_KEY_MARK
 from otpseal.ledger import AuditLog
 from otpseal.ports import Store
-from otpseal.recovery import canonical
+from otpseal.recovery import parse
 from otpseal.secret import Secret
 from otpseal.seed_keeping import NewSeed, SeedKeeper
 from otpseal.service import Imported, Service
@@ -103,7 +103,7 @@ def test_everything_is_there_under_the_new_key(shop: Shop) -> None:
     assert "storage-key.replaced" == records[-1].row.kind
     own = service.own_keys.receipt_key()
     assert (kid, signing.private_bytes_raw()) == (own[0], own[1].private_bytes_raw())
-    pins = TrustBook(shop.store, storage_key, shop.clock).pins()
+    pins = TrustBook(shop.store, storage_key, shop.clock).all()
     assert [("hq", True)] == [(pin.authority.name, pin.genuine) for pin in pins]
     with shop.store.transaction() as tx:
         assert {"next"} == set(KeyTable(tx, storage_key).lives.rows)
@@ -152,7 +152,7 @@ def test_what_is_one_way_goes_on(shop: Shop) -> None:
     assert Outcome.REPLAYED is after.verify(code, "c").outcome
     repeated = after.import_seed(seed_of(2), source="sealed", account="b")
     assert Imported.REPEATED is repeated
-    attempt = Attempt(canonical(recovery), "b", purpose=Purpose.RECOVER)
+    attempt = Attempt(parse(recovery) or "", "b", purpose=Purpose.RECOVER)
     assert Outcome.ACCEPTED is after.decide(attempt).outcome
 
 
