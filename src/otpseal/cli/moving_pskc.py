@@ -11,6 +11,7 @@ import typer
 from otpseal import moving
 from otpseal.config import read_secret_file
 from otpseal.errors import ConfigurationError
+from otpseal.formats.content import MAX_BYTES
 from otpseal.formats.row import Entry, Fault
 from otpseal.ports import Keys
 from otpseal.secret import Secret
@@ -58,7 +59,10 @@ RequireSignature = Annotated[
 MaxBytes = Annotated[
     int | None,
     typer.Option(
-        "--max-bytes", min=1, help="PSKC: largest container. [default: 262144]"
+        "--max-bytes",
+        min=1,
+        max=MAX_BYTES,
+        help="PSKC: largest container. [default: 262144]",
     ),
 ]
 
@@ -126,7 +130,7 @@ def container_arrivals(
     """
     from otpseal.formats.pskc.container import parse
     from otpseal.formats.pskc.protection import ImportKey, Unlocking
-    from otpseal.formats.pskc.tree import MAX_BYTES
+    from otpseal.formats.pskc import tree
 
     def decrypt(ciphertext: bytes, label: bytes | None) -> bytes:
         return keys.oaep_decrypt(ciphertext, label=label)
@@ -142,7 +146,7 @@ def container_arrivals(
         now=time.time(),
         signers=_signers(options),
         require_signature=options.require_signature,
-        max_bytes=options.max_bytes or MAX_BYTES,
+        max_bytes=options.max_bytes or tree.MAX_BYTES,
     )
     return [moving.arrival(row) if isinstance(row, Entry) else row for row in rows]
 

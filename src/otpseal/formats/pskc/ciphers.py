@@ -47,6 +47,10 @@ _OAEP_ALONE: Final = (
     " and MGF xmlenc11#mgf1sha256 is accepted"
 )
 
+# Labels of the service's other uses of its key, such as the wrapped storage key: else
+# a container could bring in what was sealed for one of them.
+_OURS: Final = b"otpseal "
+
 MACS: Final = (
     _SHA1_MAC,
     f"{_MORE}hmac-sha256",
@@ -141,8 +145,11 @@ def open_asymmetric(method: Node, decrypt: Decrypt, ciphertext: bytes) -> bytes:
     if mask is None or algorithm_of(mask) != OAEP_MGF:
         raise RowError(f"another mask, or none, which means SHA-1: {_OAEP_ALONE}")
     params = method.maybe(f"{XENC}OAEPparams")
+    label = None if params is None else params.binary()
+    if label is not None and label.startswith(_OURS):
+        raise RowError("OAEPparams is a label that is kept for something else")
     try:
-        return decrypt(ciphertext, None if params is None else params.binary())
+        return decrypt(ciphertext, label)
     except UnsealFailed:
         pass
     raise RowError("a value does not open with this service's key")

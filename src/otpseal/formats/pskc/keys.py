@@ -170,7 +170,9 @@ def _time(node: Node) -> float:
     try:
         found = dt.datetime.fromisoformat(text)
     except ValueError:
-        raise RowError("a date is none of the calendar") from None
+        found = None
+    if found is None:
+        raise RowError("a date is none of the calendar")
     return (found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp()
 
 

@@ -127,7 +127,8 @@ def protection_of(container: Node, unlocking: Unlocking) -> Protection:
     """
     found = _without_mac(container.maybe(f"{PSKC}EncryptionKey"), unlocking)
     method = container.maybe(f"{PSKC}MACMethod")
-    if method is None:
+    # python-pskc writes one without an algorithm beside ciphers that need no MAC.
+    if method is None or "Algorithm" not in method.attributes:
         return found
     method.holds_only(f"{PSKC}MACKey")
     algorithm = ciphers.algorithm_of(method)
