@@ -35,6 +35,9 @@ LEDGER = {
     "ports",
 }
 FORMATS = {"aegis", "csv_rows", "otpauth", "twofas"}
+#: What reads and writes PSKC: each may import those before it.
+PSKC = ["token", "tree", "signing", "ciphers", "protection", "keys", "container"]
+PSKC.append("writer")
 #: What a service is made of: each may import those before it.
 PARTS = [
     "timekeeper",
@@ -152,6 +155,19 @@ ALLOWED: dict[str, set[str]] = {
         "formats.content",
         *(f"formats.{name}" for name in FORMATS),
     },
+    **{
+        f"formats.pskc.{name}": {
+            *RULES,
+            "formats.row",
+            "formats.pskc",
+            "account_id",
+            "totp",
+            "padding",
+            *(f"formats.pskc.{earlier}" for earlier in PSKC[:place]),
+        }
+        for place, name in enumerate(PSKC)
+    },
+    "formats.pskc": set(),
     # row 2: ports, and what every use case writes through them
     "ports_trust": RULES,
     "ports_keys": {*RULES, "storage_key", "key_records"},
@@ -181,7 +197,8 @@ ALLOWED: dict[str, set[str]] = {
     "events": {*LEDGER, "ledger", "callers"},
     "clock_admin": {*LEDGER, "ledger", "timekeeper"},
     "moving": {*LEDGER, "ledger", "seed_keeping", "formats.row", "travel"},
-    "export": {*LEDGER, "ledger", "formats.otpauth", "formats.row", "travel"},
+    "export": {*LEDGER, "ledger", "formats.otpauth", "formats.row", "travel"}
+    | {"formats.pskc.token", "formats.pskc.writer"},
     "backup": {*LEDGER, "ledger", "backup_format"},
     "restore": {
         *LEDGER,
@@ -295,6 +312,7 @@ INSIDE = {
     "formats.row",
     "formats.content",
     "formats.otpauth",
+    *(f"formats.pskc.{name}" for name in PSKC),
     "events",
     "travel",
     "wiring_admin",

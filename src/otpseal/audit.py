@@ -121,8 +121,8 @@ class Kind(StrEnum):
     """A file brought `count` accounts; one account.created each stands beside it."""
 
     ACCOUNTS_EXPORTED = "accounts.exported"
-    """Seeds of `count` accounts were written out, sealed to `kid`, or in `form`
-    plaintext."""
+    """Seeds of `count` accounts were written out, sealed to `kid` (`form` pskc: in
+    a container of RFC 6030), or in `form` plaintext."""
 
     RECOVERY_CODES_MADE = "recovery.made"
     """New recovery codes took the place of all earlier ones; `count`."""

@@ -4,7 +4,8 @@ The audit event is durable before the first seed is opened: no audit, no action.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -12,10 +13,15 @@ from otpseal import travel
 from otpseal.audit import Detail, Event, Kind
 from otpseal.errors import MoveRefused
 from otpseal.formats.otpauth import key_uri
+from otpseal.formats.pskc.token import Token
 from otpseal.ledger import Ledger
 from otpseal.ports import AccountRow, Clock, Store
 from otpseal.storage_key import StorageKey
 from otpseal.totp import OtpType
+
+if TYPE_CHECKING:
+    # Not at run time: lxml is slow to import, and this module is beside all others.
+    from otpseal.formats.pskc.writer import ContainerWriter
 
 _AT_ONCE: Final = 500
 
@@ -77,6 +83,39 @@ class Exporter:
             return travel.render(one, kid)
 
         return self._lines(names, line)
+
+    def container(
+        self, names: Sequence[str], writer: "ContainerWriter"
+    ) -> Iterator[str]:
+        """Give the parts of a PSKC container: its head, each account, its foot.
+
+        It carries no status, no window and no spent step of TOTP.
+
+        Raises as `sealed` does, and:
+            MoveRefused: an account cannot be written in XML.
+        """
+        self._record({"count": len(names), "kid": writer.kid, "form": "pskc"})
+
+        def package(row: AccountRow) -> str:
+            parameters = row.parameters
+            timed = parameters.type is OtpType.TOTP
+            return writer.package(
+                Token(
+                    account=row.id,
+                    issuer=row.issuer,
+                    label=row.label,
+                    type=parameters.type.value,
+                    algorithm=parameters.algorithm,
+                    digits=parameters.digits,
+                    period=parameters.period,
+                    counter=0 if timed else row.state.last_step + 1,
+                    drift=row.state.drift,
+                    seed=row.open_seed(self._storage_key),
+                )
+            )
+
+        packages = self._lines(names, package)
+        return chain([writer.head()], packages, [writer.foot()])
 
     def plaintext(self, names: Sequence[str]) -> Iterator[str]:
         """Give the otpauth URI of each account: whoever reads it has its codes.

@@ -96,6 +96,7 @@ def arrival(entry: Entry) -> Arrival:
             entry.label,
             counter=entry.counter,
         ),
+        drift=entry.drift,
     )
 
 

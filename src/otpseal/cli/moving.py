@@ -1,19 +1,32 @@
 """`otpseal account import` and `otpseal account export`."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from otpseal import keypolicy, moving, travel
 from otpseal.account_id import is_prefix
 from otpseal.adapters.file_keys import load_public_key
 from otpseal.cli.files import new_private_file
+from otpseal.cli.moving_pskc import (
+    AuthorityFile,
+    CertificateFile,
+    MaxBytes,
+    PassphraseFile,
+    PresharedFile,
+    PskcOptions,
+    RequireSignature,
+    container_arrivals,
+)
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.cli.progress import counted
 from otpseal.config import load_settings
 from otpseal.errors import ConfigurationError, FileRefused, MoveRefused
+from otpseal.export import Exporter
 from otpseal.formats import Format, detect, parse
 from otpseal.formats.content import MAX_BYTES
 from otpseal.formats.row import Entry, Fault
@@ -23,7 +36,9 @@ from otpseal.wiring import SERVICE_KEY_NAME, open_service
 from otpseal.wiring_admin import make_exporter, make_mover
 
 _OURS = "otpseal"
-_FORMATS = (*(form.value for form in Format), _OURS)
+_PSKC = "pskc"
+_FORMATS = (*(form.value for form in Format), _PSKC, _OURS)
+_EXPORTS = (_OURS, _PSKC)
 _SHOWN = 20
 
 #: What an account is called by who asks for the plaintext of its seed.
@@ -46,16 +61,31 @@ def import_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report, and change nothing.")
     ] = False,
+    preshared_file: PresharedFile = None,
+    passphrase_file: PassphraseFile = None,
+    certificate: CertificateFile = None,
+    ca_file: AuthorityFile = None,
+    require_signature: RequireSignature = False,
+    max_bytes: MaxBytes = None,
     data_dir: DataDir = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make accounts of all rows of a file, or of none if one of them cannot be.
 
-    Reads otpauth URIs, CSV, the unencrypted exports of Aegis and 2FAS, and what
-    `otpseal account export --to` wrote for this service. Imported accounts are
-    active at once.
+    Reads otpauth URIs, CSV, the unencrypted exports of Aegis and 2FAS, the PSKC
+    containers of token makers (RFC 6030), and what `otpseal account export --to`
+    wrote for this service. Imported accounts are active at once.
     """
+    options = PskcOptions(
+        preshared_file,
+        passphrase_file,
+        certificate,
+        ca_file,
+        require_signature,
+        max_bytes,
+    )
+    options.check()
     if prefix and not is_prefix(prefix):
         raise ConfigurationError("--prefix is an id with a slash at its end: shop/")
     if format_ is not None and format_ not in _FORMATS:
@@ -64,7 +94,7 @@ def import_(
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     has_key = private_key_exists(settings, SERVICE_KEY_NAME)
     with open_service(settings, create=has_key, one_shot=True) as opened:
-        arrivals = _arrivals(content, format_, opened.keys)
+        arrivals = _arrivals(content, format_, options, opened.keys)
         with counted("sealing", len(arrivals)) as told:
             done = make_mover(opened).bring(
                 arrivals, prefix=prefix, dry_run=dry_run, told=told
@@ -91,20 +121,37 @@ def _read(file: str) -> bytes:
 
 
 def _arrivals(
-    content: bytes, form: str | None, keys: Keys
+    content: bytes, form: str | None, options: PskcOptions, keys: Keys
 ) -> list[moving.Arrival | Fault]:
-    is_ours = content.lstrip().startswith(travel.START)
-    if form == _OURS or (form is None and is_ours):
+    form = form or _seen(content)
+    if form != _PSKC:
+        options.require_unused()
+    if form == _PSKC:
+        found = container_arrivals(content, options, keys)
+    elif form == _OURS:
         if len(content) > MAX_BYTES:
             raise FileRefused("the file is larger than 64 MiB: split it")
         with counted("opening", content.count(b"\n")) as told:
             found = moving.open_travellers(content, keys, told=told)
     else:
-        rows = parse(content, detect(content) if form is None else Format(form))
+        rows = parse(content, Format(form))
         found = [moving.arrival(r) if isinstance(r, Entry) else r for r in rows]
     if not found:
         raise FileRefused("the file holds no accounts")
     return found
+
+
+def _seen(content: bytes) -> str:
+    """Return the format that a file looks like.
+
+    Raises:
+        FileRefused: it looks like none.
+    """
+    text = content.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(travel.START):
+        return _OURS
+    # No other format begins so.
+    return _PSKC if text.startswith(b"<") else detect(content).value
 
 
 def _report(done: moving.Moved, *, as_json: bool) -> None:
@@ -137,6 +184,10 @@ def export(
         Path | None,
         typer.Option(metavar="PUBLIC_KEY", help="Seal the seeds to this key, PEM."),
     ] = None,
+    format_: Annotated[
+        str,
+        typer.Option("--format", help=f"With --to: {', '.join(_EXPORTS)}."),
+    ] = _OURS,
     plaintext: Annotated[
         bool,
         typer.Option("--plaintext", help="Write otpauth URIs, seeds in clear."),
@@ -153,7 +204,12 @@ def export(
     """Write accounts out for another service, their seeds sealed to its public key.
 
     They stay here, too: disable them, or a code is accepted once by each service.
+    `--format pskc` is for other programs: it carries no status and no spent steps.
     """
+    if format_ not in _EXPORTS:
+        raise ConfigurationError(f"--format is one of {', '.join(_EXPORTS)}")
+    if plaintext and format_ != _OURS:
+        raise ConfigurationError("--plaintext writes otpauth URIs, and no --format")
     if plaintext == (to is not None) or plaintext != consent:
         raise ConfigurationError(
             "give --to PUBLIC_KEY; or, for seeds that anyone can read, --plaintext and"
@@ -173,11 +229,21 @@ def export(
             new_private_file(file, force=force) as stream,
             counted("accounts", len(names)) as told,
         ):
-            if key is None:
-                lines = exporter.plaintext(names)
-            else:
-                lines = exporter.sealed(names, key, keypolicy.key_id(key))
+            lines = _lines(exporter, names, key, format_)
             for count, line in enumerate(lines, start=1):
                 stream.write(line.encode() + b"\n")
                 told(count)
     typer.echo(f"{len(names)} accounts written", err=True)
+
+
+def _lines(
+    exporter: Exporter, names: list[str], key: RSAPublicKey | None, form: str
+) -> Iterator[str]:
+    if key is None:
+        return exporter.plaintext(names)
+    kid = keypolicy.key_id(key)
+    if form == _OURS:
+        return exporter.sealed(names, key, kid)
+    from otpseal.formats.pskc.writer import ContainerWriter
+
+    return exporter.container(names, ContainerWriter(key, kid))

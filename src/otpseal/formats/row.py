@@ -69,6 +69,7 @@ class Entry:
         counter: the next counter of HOTP, 0 to 2**63 - 1; 0 for TOTP.
         window: 0 or 1 step, or None where the file does not say.
         seed: 16 to 64 bytes.
+        drift: steps by which its device is ahead.
     """
 
     line: int
@@ -82,6 +83,7 @@ class Entry:
     counter: int
     window: int | None
     seed: Secret = field(repr=False)
+    drift: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def make_entry(
     period: int | None = None,
     counter: int | None = None,
     window: int | None = None,
+    drift: int | None = None,
 ) -> Entry:
     """Return the account of a row; None stands for what the row does not say.
 
@@ -137,6 +140,7 @@ def make_entry(
         period: 15 to 300 seconds, None for 30; not looked at for HOTP.
         counter: 0 to 2**63 - 1, has to be given for HOTP; None or 0 for TOTP.
         window: 0 or 1.
+        drift: as in `Entry`, as the format's parser found it.
 
     Raises:
         RowError: a value is outside its range, or does not belong to the type.
@@ -160,6 +164,7 @@ def make_entry(
         counter=_counter(type_, counter),
         window=window,
         seed=parse_seed(secret),
+        drift=drift or 0,
     )
 
 

@@ -1,0 +1,94 @@
+"""Containers that factories write: from bytes to entries (RFC 6030).
+
+Read: version 1.0, HOTP and TOTP keys, in clear or encrypted, signed or not. What of
+RFC 6030 is refused, and why, stands in docs/pskc.md. Everything that could be read in
+two ways is refused; nothing of a key is believed before its signature and its MAC.
+
+Leaves out: which keys clash with each other or with accounts (`otpseal.moving`).
+"""
+
+from collections import Counter
+from typing import Final
+
+from otpseal.errors import FileRefused
+from otpseal.formats.pskc.keys import entry_of
+from otpseal.formats.pskc.protection import Protection, Unlocking, protection_of
+from otpseal.formats.pskc.signing import Signers, signed_part
+from otpseal.formats.pskc.tree import MAX_BYTES, PSKC, Node, node_of, read
+from otpseal.formats.row import Entry, Fault, RowError
+
+_VERSION: Final = "1.0"
+
+
+def parse(
+    content: bytes,
+    unlocking: Unlocking,
+    *,
+    now: float,
+    signers: Signers | None = None,
+    require_signature: bool = False,
+    max_bytes: int = MAX_BYTES,
+) -> list[Entry | Fault]:
+    """Return an entry or a fault for every key of a container, numbered from 1.
+
+    Args:
+        content: the XML.
+        unlocking: what opens it.
+        now: Unix time, which certificates and dates are compared with.
+        signers: whose signatures are believed.
+        require_signature: whether a container without one is refused.
+        max_bytes: largest that is looked at.
+
+    Raises:
+        FileRefused: it is as a whole no container that can be read, or its signature
+            is not by one of `signers`.
+    """
+    root = signed_part(
+        read(content, max_bytes=max_bytes), signers, now=now, required=require_signature
+    )
+    try:
+        return _keys(node_of(root), unlocking, now)
+    except RowError as refused:
+        raise FileRefused(f"the container is refused: {refused.reason}") from None
+
+
+def _keys(container: Node, unlocking: Unlocking, now: float) -> list[Entry | Fault]:
+    if container.name != f"{PSKC}KeyContainer":
+        raise RowError("it is no KeyContainer of RFC 6030")
+    if container.attributes.get("Version") != _VERSION:
+        raise RowError("its Version is not 1.0")
+    parts = ("EncryptionKey", "MACMethod", "KeyPackage", "Extensions")
+    container.holds_only(*(f"{PSKC}{part}" for part in parts))
+    protection = protection_of(container, unlocking)
+    found: list[tuple[Node, Node | None]] = []
+    for package in container.all(f"{PSKC}KeyPackage"):
+        inside = ("DeviceInfo", "CryptoModuleInfo", "Key", "Extensions")
+        package.holds_only(*(f"{PSKC}{part}" for part in inside))
+        device = package.maybe(f"{PSKC}DeviceInfo")
+        found.extend((key, device) for key in package.all(f"{PSKC}Key"))
+    ids = Counter(key.attributes.get("Id", "") for key, _ in found)
+    return [
+        _row(
+            line, key, device, protection, now, count=ids[key.attributes.get("Id", "")]
+        )
+        for line, (key, device) in enumerate(found, start=1)
+    ]
+
+
+def _row(
+    line: int,
+    key: Node,
+    device: Node | None,
+    protection: Protection,
+    now: float,
+    *,
+    count: int,
+) -> Entry | Fault:
+    if not key.attributes.get("Id"):
+        return Fault(line, "the key has no Id")
+    if count > 1:
+        return Fault(line, "another key has the same Id")
+    try:
+        return entry_of(key, device, protection, line=line, now=now)
+    except RowError as refused:
+        return Fault(line, refused.reason)
