@@ -115,7 +115,7 @@ ALLOWED: dict[str, set[str]] = {
     "account_state": {*RULES, "throttle"},
     "verification": {*RULES, "totp", "throttle", "audit", "account_state"},
     "stumbling": RULES,
-    "envelope": {*RULES, "padding", "stumbling"},
+    "envelope": {*RULES, "padding"},
     "proof": {*RULES, "padding", "keypolicy"},
     "public_jwk": {*RULES, "keypolicy"},
     "certificate_profile": {*RULES, "keypolicy", "public_jwk"},

@@ -12,7 +12,7 @@ def stumble() -> None:
     """Spend the time that an error takes, translated once, until it is caught."""
     try:
         try:
-            int("x")
+            raise ValueError
         except ValueError:
             raise UnsealFailed from None
     except UnsealFailed:
