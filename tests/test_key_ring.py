@@ -11,7 +11,7 @@ from keys_fixture import DAY_S, lay_ready, lifecycle, opened_at, sealed_seed
 from otpseal.adapters.file_keys import RsaKeys, generate_private_key
 from otpseal.config import Settings
 from otpseal.errors import KeyUnavailable, StoreUnavailable, UnsealFailed
-from otpseal.key_records import KeyState
+from otpseal.key_records import ImportKeyRow, KeyLives, KeyState
 from otpseal.key_ring import MISSING_S, REFRESH_S, KeyRing
 from otpseal.padding import oaep_encrypt
 from otpseal.ports import Keys, Store
@@ -263,3 +263,66 @@ def test_the_service_opens_by_the_ring(shop: Shop) -> None:
     shop.running.service.import_sealed(sealed_seed(shop.new, 2), account="b")
     with pytest.raises(UnsealFailed):
         shop.running.service.import_sealed(sealed_seed(shop.old, 3), account="c")
+
+
+class _Used:
+    """A key that counts how often it was tried."""
+
+    def __init__(self, keys: RsaKeys) -> None:
+        self.kid = keys.kid
+        self.public_key = keys.public_key
+        self.pss_sign = keys.pss_sign
+        self._keys = keys
+        self.count = 0
+
+    def oaep_decrypt(self, ciphertext: bytes, *, label: bytes | None = None) -> bytes:
+        """Decrypt, and count."""
+        self.count += 1
+        return self._keys.oaep_decrypt(ciphertext, label=label)
+
+
+def test_every_key_of_an_overlap_is_tried(shop: Shop) -> None:
+    """Whichever opens the classic form, or none: the work is the same."""
+    used = {keys.kid: _Used(keys) for keys in (shop.old, shop.new)}
+    ring = _ring_over(shop, shop.running.store, used.get)
+    ring._loaded.clear()
+    shop.rotate()
+    texts = [oaep_encrypt(keys.public_key, _TEXT) for keys in (shop.old, shop.new)]
+
+    for number, text in enumerate([*texts, bytes(512)], start=1):
+        try:
+            ring.oaep_decrypt(text)
+        except UnsealFailed:
+            assert number == 3
+        assert [number, number] == [key.count for key in used.values()]
+
+
+def test_a_row_of_before_a_rotation_is_none_any_more(
+    shop: Shop, settings: Settings
+) -> None:
+    """A genuine row that said `next` does not revive its key when that is retired."""
+    lifecycle(shop.running, settings, shop.clock).prepare()
+    with shop.running.store.transaction() as tx:
+        (copy,) = tx.import_keys()
+    shop.rotate(overlap_s=0)
+    lay_ready(settings, RsaKeys(generate_private_key(3072)))
+    shop.rotate(overlap_s=0)
+    assert [False, False] == shop.opened_by_kid()
+
+    with shop.running.store.transaction() as tx:
+        tx.put_import_key(copy)
+    shop.clock.turn(REFRESH_S)
+
+    assert (shop.new.kid, KeyState.NEXT) == (copy.kid, copy.state)
+    assert [False, False] == shop.opened_by_kid()
+
+
+def test_the_record_alone_says_which_key_is_active() -> None:
+    """Another row that says `active` is of a key that had its time."""
+    rows = {"x": ImportKeyRow("x", KeyState.ACTIVE, "{}", 1.0)}
+
+    lives = KeyLives("y", rows)
+
+    assert KeyState.RETIRED is lives.state_of("x", 2.0)
+    assert KeyState.ACTIVE is lives.state_of("y", 2.0)
+    assert lives.state_of("z", 2.0) is None
