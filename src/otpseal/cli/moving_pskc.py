@@ -128,9 +128,9 @@ def container_arrivals(
         FileRefused: it cannot be read, or is not by whom it has to be.
         ConfigurationError: a file of the options cannot be read.
     """
+    from otpseal.formats.pskc import tree
     from otpseal.formats.pskc.container import parse
     from otpseal.formats.pskc.protection import ImportKey, Unlocking
-    from otpseal.formats.pskc import tree
 
     def decrypt(ciphertext: bytes, label: bytes | None) -> bytes:
         return keys.oaep_decrypt(ciphertext, label=label)
