@@ -208,6 +208,7 @@ class TestKeys:
             ({"inside": "<Issuer>a:b</Issuer>"}, "issuer holds a colon"),
             ({"secret": plain(b64(b"short"))}, "fewer than 16"),
             ({"secret": plain("%%%%")}, "not base64"),
+            ({"secret": plain("MTIzNDU2Nzg5MDEyMzQ1Njc4OTB=")}, "not base64"),
             ({"secret": plain("MTIzNDU2Nzg5MDEyMzQ1Ng=")}, "not base64"),
             ({"secret": ""}, "PlainValue is missing"),
             ({"secret": plain(b64(SEED)) * 2}, "PlainValue is given twice"),
