@@ -1,8 +1,14 @@
 """PSKC (RFC 6030): what factories write is read, and what is written is read back."""
 
 import base64
+import datetime as dt
+import re
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 from formats_samples import entries
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,6 +35,7 @@ from pskc_samples import (
     only,
     parser,
     plain,
+    refusal,
     written,
 )
 
@@ -40,6 +47,24 @@ from otpseal.formats.pskc.writer import ContainerWriter
 from otpseal.formats.row import Entry
 from otpseal.padding import oaep_encrypt
 from otpseal.secret import Secret
+
+
+def certificate_of(private: rsa.RSAPrivateKey) -> bytes:
+    """Return a certificate of a key, in DER."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "service")])
+    then = dt.datetime.fromtimestamp(NOW, dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(1)
+        .not_valid_before(then)
+        .not_valid_after(then)
+        .sign(private, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.DER)
+
 
 FEW = settings(
     max_examples=40,
@@ -183,6 +208,7 @@ class TestKeys:
             ({"inside": "<Issuer>a:b</Issuer>"}, "issuer holds a colon"),
             ({"secret": plain(b64(b"short"))}, "fewer than 16"),
             ({"secret": plain("%%%%")}, "not base64"),
+            ({"secret": plain("MTIzNDU2Nzg5MDEyMzQ1Njc4OTB=")}, "not base64"),
             ({"secret": plain("MTIzNDU2Nzg5MDEyMzQ1Ng=")}, "not base64"),
             ({"secret": ""}, "PlainValue is missing"),
             ({"secret": plain(b64(SEED)) * 2}, "PlainValue is given twice"),
@@ -412,6 +438,60 @@ class TestImportKey:
         right = ciphers.mac_of(ciphers.MACS[1], mac_key, sealed)
         assert SEED == only(parsed(with_mac(right))).seed.reveal()
         assert "ValueMAC does not match" in fault(parsed(with_mac(bytes(32))))
+
+    def test_content_key(self, parsed: Parse, service_keys: RsaKeys) -> None:
+        """A key in an EncryptedKey opens every cipher, AES-CBC with its MAC alone.
+
+        Where MACKey is absent the MAC's key is the same one.
+        """
+        theirs = PSKC()
+        theirs.add_key(
+            id="t",
+            secret=SEED,
+            counter=1,
+            algorithm=HOTP,
+            response_length=6,
+            response_encoding="DECIMAL",
+        )
+        content_key = bytes(range(16))
+        theirs.mac.setup(key=content_key, algorithm="hmac-sha256")
+        theirs.encryption.setup_preshared_key(
+            key=content_key, key_name="k", fields=["secret"]
+        )
+        text = re.sub(
+            "<pskc:MACKey>.*?</pskc:MACKey>", "", written(theirs), flags=re.DOTALL
+        )
+        wrapped = oaep(service_keys.public_key, content_key)
+        namespaces = (
+            'xmlns:ds="http://www.w3.org/2000/09/xmldsig#"'
+            f' xmlns:xenc="{XENC}" xmlns:xenc11="{XENC11}"'
+        )
+        text = text.replace(
+            "<ds:KeyName>k</ds:KeyName>",
+            f"<xenc:EncryptedKey {namespaces}>{wrapped}</xenc:EncryptedKey>",
+        )
+
+        assert SEED == only(parsed(text)).seed.reveal()
+        bare = re.sub("<pskc:ValueMAC>.*?</pskc:ValueMAC>", "", text)
+        assert "ValueMAC is missing" in fault(parsed(bare))
+
+    def test_certificate(
+        self, parsed: Parse, service_keys: RsaKeys, other_keys: RsaKeys
+    ) -> None:
+        """A certificate says which key is meant, as section 6.3 asks."""
+        value = oaep(service_keys.public_key, SEED)
+        package = key(secret=f"<EncryptedValue>{value}</EncryptedValue>")
+
+        def to(keys: RsaKeys) -> str:
+            der = certificate_of(keys._private_key)
+            return container(
+                package,
+                head="<EncryptionKey><ds:X509Data><ds:X509Certificate>"
+                f"{b64(der)}</ds:X509Certificate></ds:X509Data></EncryptionKey>",
+            )
+
+        assert SEED == only(parsed(to(service_keys))).seed.reveal()
+        assert "another key than this service's" in refusal(parsed, to(other_keys))
 
     @FEW
     @given(found=entries(), drift=st.integers(-60, 60))
