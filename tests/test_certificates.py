@@ -59,6 +59,7 @@ class Plan:
     is_ca: bool = False
     path_length: int | None = None
     signs: bool = True
+    signs_crls: bool = False
     has_usage: bool = True
     more: tuple[tuple[x509.ExtensionType, bool], ...] = ()
 
@@ -87,6 +88,7 @@ class Plan:
             usage = certificates._usage(
                 digital_signature=self.signs,
                 key_cert_sign=self.is_ca,
+                crl_sign=self.signs_crls,
                 key_encipherment=not self.signs,
             )
             extensions.append((usage, True))
@@ -302,6 +304,7 @@ CHANGED: dict[str, Plan] = {
         GOOD, issuer="uni", issuer_key=BELOW_KEY, key=BELOW_KEY.public_key()
     ),
     "a CA itself": replace(GOOD, is_ca=True),
+    "signs CRLs": replace(GOOD, signs_crls=True),
     "not for signatures": replace(GOOD, signs=False),
     "no key usage": replace(GOOD, has_usage=False),
     "a weak key": replace(GOOD, key=WEAK.public_key()),
@@ -476,6 +479,17 @@ lenient = pytest.mark.filterwarnings(
 )
 
 
+def says_the_same(one: bytes, other: bytes) -> bool:
+    """Tell whether two certificates say the same, and are signed the same.
+
+    How many bits of a signature's last byte are not used is signed by nobody, and where
+    those are zeros the library takes another number for the same signature.
+    """
+    read = [x509.load_der_x509_certificate(der) for der in (one, other)]
+    said = {(found.tbs_certificate_bytes, found.signature) for found in read}
+    return len(said) == 1
+
+
 @lenient
 def test_a_changed_bit_is_never_believed() -> None:
     """In the certificate or in the one between: None, and no other error."""
@@ -492,7 +506,8 @@ def test_a_changed_bit_is_never_believed() -> None:
             chain = [leaf, below]
             chain[which] = bytes(bad)
 
-            assert book.find(kid=None, algorithm="EdDSA", chain=chain) is None
+            told = book.find(kid=None, algorithm="EdDSA", chain=chain)
+            assert told is None or says_the_same(good, bytes(bad))
 
 
 ISSUED = der(ISSUER.issue_signing("uni", SIGNING, now=NOW))
@@ -509,7 +524,8 @@ def test_a_certificate_cut_or_spliced_is_never_believed(data: st.DataObject) -> 
 
     told = pinned(("uni", CA)).find(kid=None, algorithm="EdDSA", chain=[bad])
 
-    assert (told is not None) == (bad == ISSUED)
+    assert told is None or says_the_same(ISSUED, bad)
+    assert told is not None or bad != ISSUED
 
 
 def test_chains_are_bounded() -> None:

@@ -24,6 +24,7 @@ from openssl_cli import openssl
 
 from otpseal import public_jwk, trust
 from otpseal.adapters.file_keys import RsaKeys
+from otpseal.certificates import Issuer, der, make_ca, pem
 from otpseal.errors import KeyRefused, OtpsealError, PinRefused
 from otpseal.trust import Pinned, PinnedAuthority
 from otpseal.trust_material import MAX_FILE_BYTES, MAX_KEYS, read, read_file
@@ -328,6 +329,17 @@ def test_who_is_not_pinned_is_not_found() -> None:
     assert book.find(kid=other, algorithm="EdDSA", chain=()) is None
     assert book.find(kid=kid, algorithm="EdDSA", chain=(b"x",)) is None
     assert Pinned([], NOW).find(kid=kid, algorithm="EdDSA", chain=()) is None
+
+
+def test_a_chain_beside_a_kid_is_not_looked_at() -> None:
+    """Even a good one: a header has the one or the other."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    ca = make_ca("CA", key, now=NOW)
+    made = der(Issuer(ca, key).issue_signing("uni", ED.public_key(), now=NOW))
+    book = Pinned([trust.pin("uni", "", pem(ca), now=NOW)], NOW)
+
+    assert book.find(kid=None, algorithm="EdDSA", chain=[made]) is not None
+    assert book.find(kid="", algorithm="EdDSA", chain=[made]) is None
 
 
 def test_a_key_of_two_authorities_is_nobodys() -> None:

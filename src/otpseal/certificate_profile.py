@@ -200,22 +200,14 @@ def _policies(
         if usage.key_cert_sign or usage.crl_sign:
             raise ValueError("the certificate's key signs others")
 
-    def is_no_ca(
-        _policy: verification.Policy,
-        _certificate: x509.Certificate,
-        constraints: x509.BasicConstraints | None,
-    ) -> None:
-        if constraints is not None and constraints.ca:
-            raise ValueError("a CA signs no seeds")
-
     ca_policy = ExtensionPolicy.webpki_defaults_ca().may_be_present(
         x509.ExtendedKeyUsage, Criticality.AGNOSTIC, may_have_purpose
     )
+    # What is not said here is as on the web: so a CA is no signer.
     ee_policy = (
         ExtensionPolicy.webpki_defaults_ee()
         .require_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, has_purpose)
         .require_present(x509.KeyUsage, Criticality.AGNOSTIC, signs)
-        .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, is_no_ca)
     )
     return ca_policy, ee_policy
 
