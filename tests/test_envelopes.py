@@ -16,6 +16,7 @@ from trust_fixture import Headquarters, encoded
 from otpseal import base64url, pq_envelope, public_jwk, receipt
 from otpseal.access import Scope
 from otpseal.account_state import Status
+from otpseal.accounts import NewAccount
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.envelopes import MAX_LIFETIME_S
 from otpseal.errors import (
@@ -37,6 +38,7 @@ from otpseal.pq_keys import ImportPublicKey, PqSigner
 from otpseal.secret import Secret
 from otpseal.service import Service
 from otpseal.signed_envelope import Signer
+from otpseal.signers import OpenedEnvelope, PinnedKeys
 from otpseal.storage_key import StorageKey
 from otpseal.suite import Suite
 from otpseal.totp import Parameters
@@ -497,3 +499,63 @@ def test_one_half_of_a_pq_authority_is_nobody(
     with pytest.raises(EnvelopeRefused):
         service.envelopes.bring(text)
     assert [] == stored(service)
+
+
+@pytest.mark.parametrize("way", ["made", "brought", "replaced"])
+def test_what_was_changed_here_is_no_authoritys(
+    service: Service, hq: Headquarters, clock: TurnedClock, way: str
+) -> None:
+    """An account that was made again, or had its seed replaced, is not taken over."""
+    service.envelopes.bring(hq.seal())
+    clock.turn(1)
+    if way == "replaced":
+        service.accounts.replace_seed("shop/alice")
+    else:
+        service.accounts.delete("shop/alice")
+        if way == "made":
+            service.accounts.create(NewAccount("shop/alice"))
+        else:
+            service.import_seed(Secret(bytes(32)), source="x", account="shop/alice")
+    row = service.account("shop/alice")
+
+    with pytest.raises(AccountExists):
+        service.envelopes.bring(hq.seal())
+    assert row == service.account("shop/alice")
+
+
+def test_whose_keys_were_replaced_brings_nothing_by_the_old(
+    service: Service, hq: Headquarters, book: TrustBook
+) -> None:
+    """Not even an envelope that is being opened just then."""
+    opener, text = service.envelopes._opener, hq.seal()
+    new = Headquarters(hq.keys)
+
+    def slow(text: str, pins: PinnedKeys) -> OpenedEnvelope:
+        opened = opener(text, pins)
+        book.add("hq", new.public_jwks(), prefix="shop/", replace=True)
+        return opened
+
+    service.envelopes._opener = slow
+    with pytest.raises(EnvelopeRefused):
+        service.envelopes.bring(text)
+    assert [] == stored(service)
+
+
+def test_a_planted_pq_key_is_not_published(service: Service) -> None:
+    """Who writes the database cannot have seeds sealed to a key of his own."""
+    (jwk,) = service.pq_keys.public_jwks()
+    with service.store.transaction() as tx:
+        (row,) = tx.service_keys("pq")
+        tx.replace_service_key(replace(row, public='{"kid":"evil"}'))
+
+    assert [jwk] == service.pq_keys.public_jwks()
+
+
+def test_a_callers_fence_is_counted_too(service: Service, hq: Headquarters) -> None:
+    """An envelope beyond the fence of who brings it leaves its trace."""
+    made = service.callers.create("t", frozenset({Scope.IMPORT}), prefix="bank/")
+
+    with pytest.raises(Forbidden):
+        service.envelopes.bring(hq.seal(), credential=made.caller.digest)
+
+    assert ["envelope.misdirected"] == [kind for kind, *_ in events(service, "env")]

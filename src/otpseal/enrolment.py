@@ -132,7 +132,7 @@ class EnrolmentDesk:
         with self._store.transaction() as tx:
             now = self._clock()
             ledger = Ledger(tx, self._storage_key)
-            found = tx.ticket(digest)
+            found = tx.ticket(subscription.resting(digest))
             owner = None if found is None else tx.subscriber(found.subscriber)
             try:
                 ticket = subscription.admit(found, owner, kid, now)

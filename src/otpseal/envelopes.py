@@ -10,7 +10,7 @@ one. It never takes over an account that came to be in another way.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +30,7 @@ from otpseal.errors import (
     EnvelopeRefused,
     EnvelopeReplayed,
     EnvelopeStale,
+    Forbidden,
     OtpsealError,
     ParametersRefused,
     SeedConflict,
@@ -57,6 +58,9 @@ Opener = Callable[[str, PinnedKeys], OpenedEnvelope]
 ReceiptKey = Callable[[], tuple[str, Ed25519PrivateKey]]
 
 _KINDS: Final[dict[type[OtpsealError], Kind]] = {
+    EnvelopeRefused: Kind.ENVELOPE_REFUSED,
+    ClaimsRefused: Kind.ENVELOPE_MISDIRECTED,
+    Forbidden: Kind.ENVELOPE_MISDIRECTED,
     EnvelopeReplayed: Kind.ENVELOPE_REPLAYED,
     EnvelopeStale: Kind.ENVELOPE_STALE,
     EnvelopeExpired: Kind.ENVELOPE_EXPIRED,
@@ -144,7 +148,7 @@ class EnvelopeImporter:
             caller = enter(tx, credential, Scope.IMPORT, now)
             try:
                 acceptance = _Acceptance(tx, self._storage_key, opened, now)
-                return acceptance.accept(caller, signer)
+                return acceptance.accept(pinned, caller, signer)
             except _REFUSALS as error:
                 # Nothing but the envelope's id was written before the last check.
                 kind = _KINDS.get(type(error), Kind.SEED_REFUSED)
@@ -163,8 +167,6 @@ _REFUSALS: Final[tuple[type[OtpsealError], ...]] = (
     *_KINDS,
     AccountExists,
     AccountIdRefused,
-    ClaimsRefused,
-    EnvelopeRefused,
     ParametersRefused,
     SeedConflict,
 )
@@ -187,11 +189,17 @@ class _Acceptance:
         self._now = now
 
     def accept(
-        self, caller: Caller | None, signer: tuple[str, Ed25519PrivateKey]
+        self,
+        pinned: Sequence[PinnedAuthority],
+        caller: Caller | None,
+        signer: tuple[str, Ed25519PrivateKey],
     ) -> Brought:
-        """Check what the claims say, keep the seed, make the receipt."""
+        """Check what the claims say, keep the seed, make the receipt.
+
+        `pinned` are those that the signature was looked for among.
+        """
         claims, tx = self._claims, self._tx
-        self._expect_addressed(self._authority())
+        self._expect_addressed(self._authority(pinned))
         self._expect_in_time()
         expect_covered(caller, claims.account)
         new = _new_seed(claims)
@@ -221,15 +229,17 @@ class _Acceptance:
             is_new=old is None,
         )
 
-    def _authority(self) -> PinnedAuthority:
-        """Return who signed, if it is pinned still.
+    def _authority(self, pinned: Sequence[PinnedAuthority]) -> PinnedAuthority:
+        """Return who signed, if it is pinned still, and by the same keys.
 
-        Looked up again here: who was removed while an envelope of his was opened
-        brings nothing any more.
+        Looked up again here: who was removed, or whose keys were replaced, while an
+        envelope of his was opened brings nothing by them any more.
         """
         for authority in pinned_authorities(self._tx, self._storage_key):
             if authority.name == self._opened.authority:
-                return authority
+                if any(authority.material == before.material for before in pinned):
+                    return authority
+                break
         raise EnvelopeRefused
 
     def _expect_addressed(self, authority: PinnedAuthority) -> None:
@@ -260,7 +270,13 @@ class _Acceptance:
             if not self._remember():
                 raise EnvelopeReplayed("This envelope was accepted before")
             raise EnvelopeStale("A later envelope for this account was accepted")
-        if old is not None and (last is None or last.authority != name):
+        # An account that was deleted and made again, or had its seed replaced, here is
+        # no longer what that envelope brought: its seed came at another time.
+        if old is not None and (
+            last is None
+            or last.authority != name
+            or last.accepted_at != old.imported_at
+        ):
             raise AccountExists("The account's seed is not of this authority")
 
     def _remember(self) -> bool:

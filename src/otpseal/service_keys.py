@@ -50,9 +50,10 @@ class ServiceKeys:
             StoreUnavailable: there is no key.
         """
         if self._found is None:
+            # Opened in the transaction: the storage key may be replaced after it.
             with self._store.transaction() as tx:
                 row = self._newest(tx) or self._made(tx)
-            self._found = row.kid, self._opened(row)
+                self._found = row.kid, self._opened(row)
         return self._found
 
     def public_jwks(self) -> list[dict[str, object]]:
@@ -61,13 +62,12 @@ class ServiceKeys:
         Of keys whose private half opens, and made of it: whoever can write the
         database must not publish a key of his own.
         """
-        with self._store.transaction(shared=True) as tx:
-            rows = tx.service_keys(RECEIPTS)
         found = []
-        for row in rows:
-            with contextlib.suppress(SeedUnreadable):
-                public = self._opened(row).public_key()
-                found.append(json.loads(_public_jwk(public, row.kid)))
+        with self._store.transaction(shared=True) as tx:
+            for row in tx.service_keys(RECEIPTS):
+                with contextlib.suppress(SeedUnreadable):
+                    public = self._opened(row).public_key()
+                    found.append(json.loads(_public_jwk(public, row.kid)))
         return found
 
     def _newest(self, tx: Transaction) -> ServiceKeyRow | None:

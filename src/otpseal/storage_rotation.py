@@ -95,7 +95,7 @@ class StorageRotation:
             table = KeyTable(tx, self._storage_key)
             if table.lives.active != self._keys.kid:
                 raise StoreMismatch("the import key was replaced meanwhile: run again")
-            if tx.issued_count():
+            if tx.issued_count() or tx.issued_envelopes():
                 raise StoreMismatch(
                     "this is an authority's store, and its storage key stays: keys"
                     " rotate --storage is for services"

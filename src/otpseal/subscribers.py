@@ -157,7 +157,7 @@ class SubscriberBook:
             until = now + subscription.TICKET_LIFETIME_S
             tx.put_ticket(
                 Ticket(
-                    digest=digest,
+                    digest=subscription.resting(digest),
                     subscriber=name,
                     account=offer.account,
                     expires_at=until,

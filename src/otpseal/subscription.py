@@ -62,7 +62,7 @@ class Ticket:
     """A ticket as it rests.
 
     Attributes:
-        digest: SHA-256 of its text.
+        digest: see `resting`.
         subscriber: whose it is.
         account: the account that it is for.
         expires_at: Unix seconds.
@@ -147,6 +147,15 @@ def ticket_digest(ticket: Secret) -> bytes | None:
     if not _TICKET.fullmatch(text):
         return None
     return hashlib.sha256(text).digest()
+
+
+def resting(digest: bytes) -> bytes:
+    """Return what a ticket's digest rests as.
+
+    Hashed once more: the digest itself is what a request shows, so that whoever read
+    it in the store could enrol with tickets that nobody used yet.
+    """
+    return hashlib.sha256(digest).digest()
 
 
 def challenge_of(digest: bytes) -> str:

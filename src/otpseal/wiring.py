@@ -352,7 +352,7 @@ def _unlock(
                     "the store is empty: start `otpseal serve` once, or name another"
                     " directory"
                 )
-            if tx.account_ids() or tx.issued_count():
+            if tx.account_ids() or tx.issued_count() or tx.issued_envelopes():
                 raise StoreMismatch(
                     "the store holds seeds but no key record: restore the database"
                     " from a backup"
