@@ -172,6 +172,10 @@ class TestKeys:
             (row.line, isinstance(row, Entry)) for row in rows
         ]
 
+    def test_no_id(self, parsed: Parse) -> None:
+        """An Id is required (RFC 6030 section 4.3)."""
+        assert "the key has no Id" == fault(parsed(container(key(""))))
+
     @pytest.mark.parametrize(
         ("changes", "reason"),
         [
@@ -522,6 +526,24 @@ class TestImportKey:
             getattr(back, name) for name in fields
         ]
         assert ("shop/a", drift, found.seed) == (back.account, back.drift, back.seed)
+
+    def test_names(self, parsed: Parse, service_keys: RsaKeys) -> None:
+        """Names are written as text, or refused where XML cannot write them."""
+        writer = ContainerWriter(service_keys.public_key, service_keys.kid)
+
+        def package(issuer: str, label: str) -> str:
+            seed = Secret(SEED)
+            return writer.package(
+                Token("a", issuer, label, "hotp", "SHA1", 6, 30, 0, 0, seed)
+            )
+
+        odd = """<x>&amp;"']]>"""
+        back = only(parsed(writer.head() + package(odd, odd) + writer.foot()))
+
+        assert (odd, odd) == (back.issuer, back.label)
+        for names in (("\ufffe", ""), ("", "\uffff")):
+            with pytest.raises(MoveRefused, match="XML"):
+                package(*names)
 
     def test_no_seed_in_clear(self, service_keys: RsaKeys) -> None:
         """What is written shows no seed, and no two are written alike."""

@@ -129,9 +129,16 @@ def parsed(service_keys: RsaKeys) -> Parse:
     return parser(service_keys)
 
 
-def signed(text: str, by: Signer, *, reference: str | None = None) -> Any:  # noqa: ANN401
+def signed(  # noqa: ANN201 - an element of lxml, which has no types
+    text: str,
+    by: Signer,
+    *,
+    reference: str | None = None,
+    method: SignatureMethod | None = None,
+    digest: DigestAlgorithm = DigestAlgorithm.SHA256,
+):
     """Return the root of a container that is signed as a whole."""
-    method = (
+    method = method or (
         SignatureMethod.RSA_SHA256
         if isinstance(by.key, rsa.RSAPrivateKey)
         else SignatureMethod.ECDSA_SHA256
@@ -139,7 +146,7 @@ def signed(text: str, by: Signer, *, reference: str | None = None) -> Any:  # no
     made = XMLSigner(
         method=SignatureConstructionMethod.enveloped,
         signature_algorithm=method,
-        digest_algorithm=DigestAlgorithm.SHA256,
+        digest_algorithm=digest,
         c14n_algorithm=CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0,
     )
     return made.sign(
@@ -310,6 +317,19 @@ class TestSigners:
 
         for now in (NOW - 2 * 86400, NOW + 2 * 86400):
             assert "not by the" in refusal(parsed, text, signers=signers, now=now)
+
+
+def test_weak_hashes(parsed: Parse, maker: Signer) -> None:
+    """SHA-224, which signxml would take, is none of ours."""
+    weak = SignatureMethod.ECDSA_SHA224
+    roots = (
+        signed(container(), maker, method=weak),
+        signed(container(), maker, digest=DigestAlgorithm.SHA224),
+    )
+
+    for root in roots:
+        told = refusal(parsed, dumped(root), signers=pinned(maker))
+        assert "not by the signer" in told
 
 
 def test_part_of_it(parsed: Parse, maker: Signer) -> None:

@@ -61,13 +61,6 @@ def entry_of(
     hash_name, digits = _parameters(key.one(f"{PSKC}AlgorithmParameters"))
     values = _Values(key.one(f"{PSKC}Data"), protection)
     seed = values.secret()
-    counter, drift = values.number("Counter"), values.number("TimeDrift") or 0
-    if values.number("Time"):
-        raise RowError("Time is not 0: steps would be counted from another time")
-    if kind == "hotp" and drift:
-        raise RowError("TimeDrift belongs to TOTP")
-    if abs(drift) > RESYNC_STEPS:
-        raise RowError("TimeDrift is more than 60 steps")
     name = key.attributes.get("Id", "")
     issuer, label = _titles(key, device, name)
     return make_entry(
@@ -80,9 +73,21 @@ def entry_of(
         algorithm=hash_name,
         digits=digits,
         period=values.number("TimeInterval"),
-        counter=counter,
-        drift=drift,
+        counter=values.number("Counter"),
+        drift=_drift(values, kind),
     )
+
+
+def _drift(values: "_Values", kind: str) -> int:
+    """Return the steps by which a device is ahead."""
+    if values.number("Time"):
+        raise RowError("Time is not 0: steps would be counted from another time")
+    drift = values.number("TimeDrift") or 0
+    if kind == "hotp" and drift:
+        raise RowError("TimeDrift belongs to TOTP")
+    if abs(drift) > RESYNC_STEPS:
+        raise RowError("TimeDrift is more than 60 steps")
+    return drift
 
 
 def _names(names: tuple[str, ...]) -> list[str]:
