@@ -28,6 +28,7 @@ def no_fault_but_the_contracts(
 #: none counts bytes.
 UNFORESEEN: Final = {
     ("unseal_failed", None),
+    ("envelope_refused", None),
     ("malformed", "cursor must be a next_cursor of this call"),
     ("parameters_refused", "An account that counts has no current code"),
     ("parameters_refused", "issuer or label has more than 192 bytes of UTF-8"),

@@ -55,9 +55,12 @@ class Pair:
         return [server.bring(sealed_to(keys)).status for server in self.both]
 
     def published(self) -> list[list[tuple[str, str]]]:
-        """Return the import keys that each service publishes, as (kid, use)."""
+        """Return the RSA import keys that each service publishes, as (kid, use)."""
         sets = [server.get("/.well-known/jwks.json").json for server in self.both]
-        return [[(key["kid"], key["use"]) for key in one["keys"]] for one in sets]
+        return [
+            [(key["kid"], key["use"]) for key in one["keys"] if key["kty"] == "RSA"]
+            for one in sets
+        ]
 
 
 @pytest.fixture
@@ -96,7 +99,7 @@ def test_a_rotation_beside_running_services(
 
     listed = json.loads(pair.keys("list", "--json").stdout)
     assert [(new, "active"), (old, "retiring"), (None, "active")] == [
-        (key["kid"], key["state"]) for key in listed
+        (key["kid"], key["state"]) for key in listed if key["use"] != "pq"
     ]
 
 
@@ -135,11 +138,13 @@ def test_the_key_set_is_for_everybody(pair: Pair, service_keys: RsaKeys) -> None
     """RFC 7517: its type, cacheable, without access; public members only."""
     reply = pair.one.get("/.well-known/jwks.json")
 
-    (key,) = reply.json["keys"]
+    key, quantum = reply.json["keys"]
     assert 200 == reply.status
     assert "application/jwk-set+json" == reply.header("content-type")
     assert "public, max-age=60" == reply.header("cache-control")
     assert {"kty", "n", "e", "kid", "use", "alg"} == set(key)
+    assert {"kty", "pub", "kid", "use", "alg"} == set(quantum)
+    assert ("AKP", "otpseal-pq1") == (quantum["kty"], quantum["alg"])
     assert ("RSA", service_keys.kid, "RSA-OAEP-256") == (
         key["kty"],
         key["kid"],

@@ -144,15 +144,15 @@ class TestWriting:
     ) -> None:
         """It saw the private half alone and made the other one: the pair stands."""
         path = home / "student_private.pem"
-        sync = file_keys._sync_directory
+        sync = file_keys.sync_directory
 
         def sync_and_let_another_start(directory: Path) -> None:
             sync(directory)
-            monkeypatch.setattr(file_keys, "_sync_directory", sync)
+            monkeypatch.setattr(file_keys, "sync_directory", sync)
             found = file_keys.load_keys(path)
             file_keys.restore_public_half(found.public_key, path)
 
-        monkeypatch.setattr(file_keys, "_sync_directory", sync_and_let_another_start)
+        monkeypatch.setattr(file_keys, "sync_directory", sync_and_let_another_start)
 
         _write(service_keys, path)
 

@@ -260,6 +260,7 @@ CALLS = [
     ("verify", "POST", "/v1/recover", {"account": "a", "recovery_code": "a" * 16}),
     ("accounts", "POST", "/v1/accounts", {"id": "new"}),
     ("import", "POST", "/v1/accounts", {"id": "sealed", "sealed_seed": "AAAA"}),
+    ("import", "POST", "/v1/envelopes", {"envelope": "x"}),
     ("accounts", "GET", "/v1/accounts", None),
     ("accounts", "GET", "/v1/accounts/a", None),
     ("accounts", "POST", "/v1/accounts/a:enable", {}),

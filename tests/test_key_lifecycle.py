@@ -42,12 +42,13 @@ _PROGRAM = Path(__file__).with_name("rotation_killed.py")
 
 
 def _rotated_files(before: str) -> list[str]:
-    return [
-        f"student_private.{before[:16]}.pem",
-        "student_private.pem",
-        f"student_public.{before[:16]}.pem",
-        "student_public.pem",
-    ]
+    # Sorted: a kid may begin with a letter that comes after those of "pem".
+    names = (
+        f"student_{half}{kid}.pem"
+        for half in ("private", "public")
+        for kid in ("", f".{before[:16]}")
+    )
+    return sorted(names)
 
 
 def _kinds(opened: object) -> list[str]:

@@ -4,8 +4,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from otpseal.http.v1_schemas import Account
+from otpseal.http.v1_schemas import ACCOUNT_EXAMPLE, Account
 from otpseal.signed_envelope import MAX_ENVELOPE_CHARS
+
+_BROUGHT = {
+    "account": {**ACCOUNT_EXAMPLE, "last_step": None},
+    "new": True,
+    "authority": "hq",
+    "suite": "v1",
+    "receipt": "eyJhbGciOiJFZDI1NTE5Iiwi... a JWS of some 900 characters ...",
+}
 
 
 class Envelope(BaseModel):
@@ -17,15 +25,16 @@ class Envelope(BaseModel):
     )
 
     envelope: str = Field(
-        max_length=MAX_ENVELOPE_CHARS,
-        description="A nested JWT in compact form, see docs/protocol.md.",
+        description=f"At most {MAX_ENVELOPE_CHARS} characters, see docs/protocol.md."
     )
 
 
 class BroughtEnvelope(BaseModel):
     """The account, and a receipt for the authority: the right seed arrived."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [_BROUGHT]}
+    )
 
     account: Account
     new: bool = Field(description="Whether it was made; else its seed was replaced.")

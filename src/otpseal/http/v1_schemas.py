@@ -10,7 +10,7 @@ _URI = (
     "otpauth://totp/Shop:alice%40shop.example?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
     "&issuer=Shop&algorithm=SHA1&digits=6&period=30"
 )
-_ACCOUNT = {
+ACCOUNT_EXAMPLE = {
     "id": "shop/alice",
     "type": "totp",
     "algorithm": "SHA1",
@@ -24,7 +24,7 @@ _ACCOUNT = {
     "created_at": "2026-11-23T07:24:05Z",
     "last_step": 59314127,
 }
-_NEW = {**_ACCOUNT, "state": "pending", "last_step": None}
+_NEW = {**ACCOUNT_EXAMPLE, "state": "pending", "last_step": None}
 _EVENT = {
     "id": 7,
     "at": "2026-11-23T07:24:05.125Z",
@@ -161,7 +161,7 @@ class Nothing(BaseModel):
 class Account(BaseModel):
     """What is shown of an account; never its seed."""
 
-    model_config = _form(_ACCOUNT)
+    model_config = _form(ACCOUNT_EXAMPLE)
 
     id: AccountId
     type: Literal["totp", "hotp"]
@@ -192,7 +192,7 @@ class EnrolledAccount(Account):
 class AccountPage(BaseModel):
     """Accounts in the order of their ids."""
 
-    model_config = _form({"accounts": [_ACCOUNT], "next_cursor": None})
+    model_config = _form({"accounts": [ACCOUNT_EXAMPLE], "next_cursor": None})
 
     accounts: list[Account]
     next_cursor: str | None = Field(description="For the next page; null at the end.")

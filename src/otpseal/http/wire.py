@@ -181,7 +181,7 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     Raises:
         BadRequest: 400; the text is static.
     """
-    if not body.strip():
+    if not body:
         return {}
     try:
         parsed = _DECODER.decode(body.decode("utf-8"))
