@@ -35,6 +35,9 @@ KEY = "import key"
 URI = "pkcs11:token=otpseal%20tests;object=import%20key"
 ADDRESS = "P11_KIT_SERVER_ADDRESS"
 
+#: Holds the tokens once this process has used any.
+USED: list["Tokens"] = []
+
 _WITHIN_S = 20.0
 _DEBIAN = "Debian: apt-get install libnss3 libnss3-tools libp11-kit0 p11-kit"
 
@@ -111,6 +114,7 @@ def tokens(service_keys: RsaKeys, other_keys: RsaKeys) -> Iterator[Tokens]:
     try:
         with _serving(directory) as tokens:
             _fill(tokens, service_keys, other_keys)
+            USED.append(tokens)
             yield tokens
     finally:
         shutil.rmtree(directory)

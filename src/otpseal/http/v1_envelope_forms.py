@@ -1,13 +1,13 @@
 """The forms of `POST /v1/envelopes`, for the OpenAPI document."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from otpseal.http.v1_schemas import ACCOUNT_EXAMPLE, Account
 from otpseal.signed_envelope import MAX_ENVELOPE_CHARS
 
-_BROUGHT = {
+_BROUGHT: dict[str, Any] = {
     "account": {**ACCOUNT_EXAMPLE, "last_step": None},
     "new": True,
     "authority": "hq",
