@@ -35,8 +35,8 @@ KEY = "import key"
 URI = "pkcs11:token=otpseal%20tests;object=import%20key"
 ADDRESS = "P11_KIT_SERVER_ADDRESS"
 
-#: Holds the tokens once this process has used any.
-USED: list["Tokens"] = []
+#: Names of the other files of tests that this process has used tokens for.
+USED: list[str] = []
 
 _WITHIN_S = 20.0
 _DEBIAN = "Debian: apt-get install libnss3 libnss3-tools libp11-kit0 p11-kit"
@@ -114,7 +114,6 @@ def tokens(service_keys: RsaKeys, other_keys: RsaKeys) -> Iterator[Tokens]:
     try:
         with _serving(directory) as tokens:
             _fill(tokens, service_keys, other_keys)
-            USED.append(tokens)
             yield tokens
     finally:
         shutil.rmtree(directory)

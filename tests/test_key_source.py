@@ -24,6 +24,12 @@ from otpseal.key_source import load_private_key, private_key_exists, token_pin
 from otpseal.wiring import SERVICE_KEY_NAME, open_service
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _uses_tokens() -> None:
+    """Tell the other files of this process."""
+    pkcs11_token.USED.append(__name__)
+
+
 def _in_token(tokens: Tokens, **others: object) -> dict[str, Any]:
     """Return settings of a key in a token; the fixtures' key file is switched off."""
     return {

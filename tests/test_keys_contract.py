@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _uses_tokens() -> None:
+    """Tell the other files of this process."""
+    pkcs11_token.USED.append(__name__)
+
+
 def _from_a_file(keys: RsaKeys, directory: Path, passphrase: bytes | None) -> Keys:
     path = directory / "key.pem"
     file_keys.write_key_pair(keys._private_key, path, passphrase)
