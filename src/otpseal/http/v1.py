@@ -87,7 +87,10 @@ class Call:
         Raises:
             BadRequest, Disconnected: as `wire.read_json_object`.
         """
-        return Fields(await read_json_object(self.scope, self.receive))
+        content = await read_json_object(
+            self.scope, self.receive, blanks_are_none=False
+        )
+        return Fields(content)
 
 
 Handler = Callable[[Call], Awaitable[Answer]]

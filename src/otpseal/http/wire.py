@@ -136,7 +136,11 @@ def headers_named(scope: Scope, name: bytes) -> list[bytes]:
 
 
 async def read_json_object(
-    scope: Scope, receive: Receive, *, max_bytes: int = MAX_BODY_BYTES
+    scope: Scope,
+    receive: Receive,
+    *,
+    max_bytes: int = MAX_BODY_BYTES,
+    blanks_are_none: bool = True,
 ) -> dict[str, Any]:
     """Read a request body that must be one JSON object; an empty body is `{}`.
 
@@ -149,6 +153,8 @@ async def read_json_object(
     if kind.strip().lower() != b"application/json":
         raise BadRequest(WRONG_TYPE)
     body = await read_body(receive, max_bytes)
+    if body and not blanks_are_none and not body.strip():
+        raise BadRequest(MALFORMED)  # as RFC 8259 has it; the exercise is laxer
     return parse_json_object(body)
 
 
@@ -181,7 +187,7 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     Raises:
         BadRequest: 400; the text is static.
     """
-    if not body:
+    if not body.strip():
         return {}
     try:
         parsed = _DECODER.decode(body.decode("utf-8"))
