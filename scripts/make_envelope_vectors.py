@@ -18,9 +18,9 @@ from joserfc.jwk import OKPKey, RSAKey
 from otpseal import base64url, pq_envelope, seed_claims, signed_envelope
 from otpseal.keypolicy import key_id
 from otpseal.pq_keys import ImportKey, PqSigner
+from otpseal.public_jwk import thumbprint
 from otpseal.secret import Secret
 from otpseal.seed_claims import SeedClaims
-from otpseal.signers import signing_kid
 from otpseal.totp import OtpType, Parameters
 
 VECTORS = Path("tests/vectors")
@@ -93,7 +93,7 @@ class SignedMaker:
         inner: Case = {
             "alg": "Ed25519",
             "typ": signed_envelope.TYPE,
-            "kid": signing_kid(self.ed25519.public_key()),
+            "kid": thumbprint(self.ed25519.public_key()),
         }
         head = json.dumps(inner | header).encode()
         payload = seed_claims.to_json(claims(self.kid, 1))

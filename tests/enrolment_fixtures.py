@@ -12,13 +12,12 @@ from otpseal import enrolment_request, receipt, subscription
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.enrolment import EnrolmentDesk, Identity
 from otpseal.ports import Clock, Store
+from otpseal.public_jwk import VerifyingKey, thumbprint
 from otpseal.secret import Secret
 from otpseal.signed_envelope import (
     OpenedEnvelope,
     Signer,
-    VerifyingKey,
     open_envelope,
-    signing_kid,
 )
 from otpseal.storage_key import StorageKey
 from otpseal.subscribers import Offer, SubscriberBook
@@ -107,7 +106,7 @@ class Service:
         return open_envelope(
             envelope,
             unwrap={self.keys.kid: self.keys.oaep_decrypt}.get,
-            pinned=Pinning({signing_kid(public): public}),
+            pinned=Pinning({thumbprint(public): public}),
         )
 
     def receipt(self, envelope: str, *, event: int = 5, **changes: Any) -> str:  # noqa: ANN401
@@ -117,7 +116,7 @@ class Service:
             "kid": self.keys.kid,
             "event": event,
             "service_nonce": hashlib.sha256(envelope.encode()).digest()[:16],
-            "signing_kid": receipt.signing_kid(self.receipt_key.public_key()),
+            "signing_kid": thumbprint(self.receipt_key.public_key()),
             "key": self.receipt_key,
             "now": 1_800_000_001.0,
         }

@@ -9,6 +9,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from otpseal import receipt
+from otpseal.public_jwk import thumbprint
 from otpseal.secret import Secret
 
 VECTOR = Path(__file__).parent / "vectors" / "receipt_v1.json"
@@ -59,7 +60,7 @@ def made(
         kid=sent.kid,
         event=event,
         service_nonce=service_nonce,
-        signing_kid=receipt.signing_kid(key.public_key()),
+        signing_kid=thumbprint(key.public_key()),
         key=key,
         now=NOW,
     )

@@ -17,7 +17,7 @@ from enrolment_fixtures import NAME, STORAGE_KEY, Desk, Service
 from receipt_sample import parts, signed
 from stores import STORES
 
-from otpseal import enrolment_request, receipt, subscription
+from otpseal import enrolment_request, subscription
 from otpseal.adapters.file_keys import RsaKeys, generate_private_key
 from otpseal.enrolment import Enrolled, EnrolmentDesk, Identity
 from otpseal.errors import (
@@ -28,6 +28,7 @@ from otpseal.errors import (
     SeedUnreadable,
 )
 from otpseal.ports import Store
+from otpseal.public_jwk import thumbprint
 from otpseal.secret import Secret
 from otpseal.signed_envelope import Signer
 from otpseal.subscribers import Offer
@@ -481,7 +482,7 @@ def test_a_forged_receipt_is_refused(
 ) -> None:
     """By another key; without the seed; for another account; of noise."""
     stranger = Ed25519PrivateKey.generate()
-    kid = receipt.signing_kid(stranger.public_key())
+    kid = thumbprint(stranger.public_key())
     header, payload = parts(service.receipt(envelope))
     own = service.receipt_key
 

@@ -20,8 +20,9 @@ from otpseal import base64url, pq_envelope, seed_claims, signed_envelope
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.errors import EnvelopeRefused
 from otpseal.pq_keys import ImportKey
+from otpseal.public_jwk import thumbprint
 from otpseal.secret import Secret
-from otpseal.signers import OpenedEnvelope, signing_kid
+from otpseal.signers import OpenedEnvelope
 
 ROOT = Path(__file__).parent.parent
 VECTORS = ROOT / "tests" / "vectors"
@@ -119,7 +120,7 @@ def test_another_library_names_ml_dsa_keys_alike() -> None:
     pub = base64url.encode(public.public_bytes_raw())
 
     assert (
-        signing_kid(public)
+        thumbprint(public)
         == other_jwk.JWK(kty="AKP", alg="ML-DSA-65", pub=pub).thumbprint()
     )
 

@@ -8,7 +8,7 @@ import otpseal
 
 SOURCE = Path(otpseal.__file__).parent
 
-RULES = {"secret", "errors"}
+RULES = {"secret", "errors", "base64url", "strict_json", "kid"}
 LEDGER = {
     *RULES,
     "access",
@@ -48,7 +48,6 @@ PARTS = [
     "accounts",
     "envelope_opener",
     "service_keys",
-    "pq_import",
     "envelopes",
     "upkeep",
 ]
@@ -99,6 +98,9 @@ ALLOWED: dict[str, set[str]] = {
     "secret": set(),
     "process": set(),
     "suite": set(),
+    "base64url": set(),
+    "strict_json": set(),
+    "kid": {"base64url"},
     "findings": set(),
     # row 1: rules
     "totp": RULES,
@@ -124,14 +126,13 @@ ALLOWED: dict[str, set[str]] = {
     "trust_material": {*RULES, "public_jwk", "certificate_profile"},
     "trust": {*RULES, "account_id", "public_jwk", "certificate_profile"}
     | {"trust_material", "seed_claims"},
-    "base64url": set(),
-    "seed_claims": {*RULES, "base64url", "totp", "account_id"},
-    "signers": {"base64url", "keypolicy", "seed_claims", "suite"},
-    "jose_header": {"base64url"},
-    "signed_envelope": {*RULES, "base64url", "jose_header", "keypolicy"}
+    "seed_claims": {*RULES, "totp", "account_id"},
+    "signers": {"public_jwk", "seed_claims", "suite"},
+    "jose_header": RULES,
+    "signed_envelope": {*RULES, "jose_header", "keypolicy", "public_jwk"}
     | {"seed_claims", "signers", "stumbling", "suite"},
-    "pq_keys": {*RULES, "base64url", "signers"},
-    "pq_envelope": {*RULES, "base64url", "jose_header", "pq_keys", "seed_claims"}
+    "pq_keys": {*RULES, "public_jwk"},
+    "pq_envelope": {*RULES, "pq_keys", "seed_claims"}
     | {"signers", "stumbling", "suite"},
     "storage_key": {*RULES, "padding"},
     "key_records": {*RULES, "storage_key", "public_jwk"},
@@ -139,10 +140,10 @@ ALLOWED: dict[str, set[str]] = {
     "backup_merge": {*RULES, "totp", "account_state"},
     "travel": {*RULES, "totp", "padding", "account_id"},
     "account_id": RULES,
-    "subscription": {*RULES, "totp"},
+    "subscription": {*RULES, "totp", "seed_claims"},
     "ports_enrolment": {*RULES, "subscription"},
-    "receipt_form": {*RULES, "account_id"},
-    "receipt": {*RULES, "receipt_form"},
+    "receipt_form": {*RULES, "account_id", "seed_claims"},
+    "receipt": {*RULES, "public_jwk", "receipt_form", "seed_claims"},
     "formats.row": {*RULES, "account_id"},
     "formats.content": {*RULES, "formats.row"},
     **{
@@ -179,15 +180,14 @@ ALLOWED: dict[str, set[str]] = {
     # row 3: use cases and adapters
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
     "envelope_opener": {*LEDGER, *SENDERS},
-    "service_keys": {*LEDGER, *SENDERS, "ledger"},
-    "pq_import": {*LEDGER, *SENDERS, "ledger"},
+    "service_keys": {*LEDGER, *SENDERS, "ledger", "public_jwk"},
     "envelopes": {*LEDGER, *SENDERS, "ledger", *PARTS[:6]},
     "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "subscribers": {*LEDGER, "ledger", "receipt_form"},
     "key_lifecycle": {*LEDGER, "ledger", "ports_key_files"},
     "key_ring": {*LEDGER, "ledger", "key_lifecycle"},
-    "key_report": {*LEDGER, "ledger", "key_lifecycle"},
+    "key_report": {*LEDGER, "ledger", "key_lifecycle", "service_keys"},
     "key_watch": LEDGER,
     "storage_rotation": {*LEDGER, "ledger", "key_lifecycle", "key_watch"}
     | {"trust", "trust_book"},

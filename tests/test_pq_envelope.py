@@ -23,9 +23,10 @@ from otpseal import pq_envelope, seed_claims
 from otpseal.errors import ClaimsRefused, EnvelopeRefused, KeyRefused
 from otpseal.pq_envelope import is_pq, open_envelope, seal
 from otpseal.pq_keys import ImportKey, ImportPublicKey, PqSigner
+from otpseal.public_jwk import VerifyingKey, thumbprint
 from otpseal.secret import Secret
 from otpseal.seed_claims import SeedClaims
-from otpseal.signers import OpenedEnvelope, VerifyingKey, signing_kid
+from otpseal.signers import OpenedEnvelope
 
 
 def new_signer() -> PqSigner:
@@ -399,16 +400,16 @@ def test_a_seed_has_32_bytes(length: int) -> None:
 def test_kids_are_thumbprints(hq: PqHeadquarters) -> None:
     """RFC 7638 over the members of the key type AKP, spelt out."""
 
-    def thumbprint(text: str) -> str:
+    def hashed(text: str) -> str:
         return encoded(hashlib.sha256(text.encode()).digest())
 
     public = hq.signer.ml_dsa.public_key()
     pub = encoded(public.public_bytes_raw())
-    expected = thumbprint(f'{{"alg":"ML-DSA-65","kty":"AKP","pub":"{pub}"}}')
+    expected = hashed(f'{{"alg":"ML-DSA-65","kty":"AKP","pub":"{pub}"}}')
     import_pub = encoded(hq.key.public_key.raw)
 
-    assert expected == signing_kid(public)
-    assert hq.key.kid == thumbprint(
+    assert expected == thumbprint(public)
+    assert hq.key.kid == hashed(
         f'{{"alg":"otpseal-pq1","kty":"AKP","pub":"{import_pub}"}}'
     )
 

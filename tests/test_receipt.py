@@ -28,6 +28,7 @@ from receipt_sample import (
 
 from otpseal import receipt
 from otpseal.errors import ReceiptRefused
+from otpseal.public_jwk import thumbprint
 from otpseal.secret import Secret
 
 PUBLIC = KEY.public_key()
@@ -45,7 +46,7 @@ def test_a_receipt_confirms_what_was_sent() -> None:
     """The authority reads the event and the time out of the service's receipt."""
     found = receipt.verify(made(), key=PUBLIC, sent=SENT)
 
-    assert found == receipt.Receipt(receipt.signing_kid(PUBLIC), EVENT, int(NOW))
+    assert found == receipt.Receipt(thumbprint(PUBLIC), EVENT, int(NOW))
     assert receipt.claimed_envelope(made()) == SENT.digest
 
 

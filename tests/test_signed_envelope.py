@@ -28,7 +28,8 @@ from otpseal import seed_claims, signed_envelope
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.errors import ClaimsRefused, EnvelopeRefused
 from otpseal.keypolicy import key_id
-from otpseal.signed_envelope import Signer, signing_kid
+from otpseal.public_jwk import thumbprint
+from otpseal.signed_envelope import Signer
 
 ALL_JWE = ["RSA-OAEP-256", "RSA-OAEP", "RSA1_5", "dir", "A256GCM", "A128CBC-HS256"]
 
@@ -91,7 +92,7 @@ def signed_as_is(hq: Headquarters, **changed: object) -> str:
     header = {
         "alg": hq.signer.algorithm,
         "typ": signed_envelope.TYPE,
-        "kid": signing_kid(hq.signer.key.public_key()),
+        "kid": thumbprint(hq.signer.key.public_key()),
         **changed,
     }
     kept = {name: value for name, value in header.items() if value is not None}
@@ -139,7 +140,7 @@ def test_jwcrypto_makes_one(service_keys: RsaKeys, signing_rsa: RSAPrivateKey) -
     header = {
         "alg": "PS256",
         "typ": "otpseal-seed+jwt",
-        "kid": signing_kid(signing_rsa.public_key()),
+        "kid": thumbprint(signing_rsa.public_key()),
     }
     signed.add_signature(other_jwk.JWK.from_pem(pem(signing_rsa)), None, header, None)
     outer = {
@@ -201,7 +202,7 @@ def test_npms_jose_makes_one(hq: Headquarters, jose_directory: Path) -> None:
     asked = {
         "alg": hq.signer.algorithm,
         "signing": pem(hq.signer.key).decode(),
-        "kid": signing_kid(hq.signer.key.public_key()),
+        "kid": thumbprint(hq.signer.key.public_key()),
         "claims": seed_claims.to_json(claims).decode(),
         "recipient": public_pem(hq.keys.public_key).decode(),
         "audience": hq.keys.kid,
@@ -260,7 +261,7 @@ def test_a_stranger_signs(hq: Headquarters) -> None:
 def test_a_stranger_names_the_pinned_key(hq: Headquarters) -> None:
     """The kid is the authority's, the signature is not."""
     stranger = Headquarters(hq.keys, signer=Signer(Ed25519PrivateKey.generate()))
-    kid = signing_kid(hq.signer.key.public_key())
+    kid = thumbprint(hq.signer.key.public_key())
     inner = signed_as_is(stranger, kid=kid)
 
     with pytest.raises(EnvelopeRefused):
@@ -307,7 +308,7 @@ def test_a_public_key_is_no_secret(hq: Headquarters) -> None:
     header = {
         "alg": "HS256",
         "typ": signed_envelope.TYPE,
-        "kid": signing_kid(hq.signer.key.public_key()),
+        "kid": thumbprint(hq.signer.key.public_key()),
     }
     claims = encoded(seed_claims.to_json(hq.claims()))
     signing_input = f"{encoded(json.dumps(header).encode())}.{claims}"
@@ -324,7 +325,7 @@ def test_a_key_of_another_kind(
     """A pinned key answers for its own algorithm only, whatever the book says."""
     hq = Headquarters(service_keys)
     pins = Pins()
-    kid = signing_kid(hq.signer.key.public_key())
+    kid = thumbprint(hq.signer.key.public_key())
     pins.keys[kid] = "hq", signing_rsa.public_key()
 
     with pytest.raises(EnvelopeRefused):
@@ -427,7 +428,7 @@ def test_claims_of_an_authority_are_told_apart(hq: Headquarters) -> None:
     header = {
         "alg": hq.signer.algorithm,
         "typ": signed_envelope.TYPE,
-        "kid": signing_kid(hq.signer.key.public_key()),
+        "kid": thumbprint(hq.signer.key.public_key()),
     }
     key: Any = signed_envelope._jwk(hq.signer.key)
     inner = jws.serialize_compact(header, b"{}", key, algorithms=[header["alg"]])
@@ -477,7 +478,7 @@ def test_kids_are_thumbprints(signing_rsa: RSAPrivateKey) -> None:
     raw = base64.urlsafe_b64decode(example + "=")
     key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": encoded(raw)})
 
-    assert "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k" == signing_kid(
+    assert "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k" == thumbprint(
         key.public_key  # type: ignore[arg-type]
     )
-    assert key_id(signing_rsa.public_key()) == signing_kid(signing_rsa.public_key())
+    assert key_id(signing_rsa.public_key()) == thumbprint(signing_rsa.public_key())

@@ -12,15 +12,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from joserfc.jwk import OKPKey, RSAKey
 
 from otpseal.adapters.file_keys import RsaKeys
+from otpseal.public_jwk import VerifyingKey, thumbprint
 from otpseal.secret import Secret
 from otpseal.seed_claims import SeedClaims
 from otpseal.signed_envelope import (
     OpenedEnvelope,
     Signer,
-    VerifyingKey,
     open_envelope,
     seal,
-    signing_kid,
 )
 
 NOW = 1_800_000_000
@@ -39,7 +38,7 @@ class Pins:
 
     def pin(self, name: str, key: VerifyingKey) -> None:
         """Pin a key under an authority's name."""
-        self.keys[signing_kid(key)] = name, key
+        self.keys[thumbprint(key)] = name, key
 
     def find(
         self, *, kid: str | None, algorithm: str, chain: Sequence[bytes]

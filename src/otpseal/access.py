@@ -8,13 +8,13 @@ Leaves out: where callers rest, and how often they may be wrong
 (`otpseal.verification`).
 """
 
-import base64
 import hashlib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from otpseal import base64url
 from otpseal.errors import Forbidden, Unauthenticated
 from otpseal.secret import Secret
 
@@ -85,8 +85,7 @@ def new_token(random: bytes) -> Secret:
     """Return the token of `TOKEN_BYTES` random bytes: prefix, then base64url."""
     if len(random) != TOKEN_BYTES:
         raise ValueError(f"a token has {TOKEN_BYTES} random bytes")
-    text = base64.urlsafe_b64encode(random).rstrip(b"=")
-    return Secret(TOKEN_PREFIX.encode("ascii") + text)
+    return Secret(f"{TOKEN_PREFIX}{base64url.encode(random)}".encode("ascii"))
 
 
 def token_digest(token: bytes) -> bytes | None:

@@ -8,7 +8,6 @@ on the way is no lost ticket.
 The classic requests are `otpseal.authority`'s.
 """
 
-import base64
 import hashlib
 import json
 import secrets
@@ -20,7 +19,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from otpseal import keypolicy, public_jwk, receipt, signed_envelope, subscription
+from otpseal import (
+    base64url,
+    keypolicy,
+    public_jwk,
+    receipt,
+    signed_envelope,
+    subscription,
+)
 from otpseal.audit import NO_ACCOUNT, Event, Kind
 from otpseal.errors import (
     EnrolmentRefused,
@@ -191,7 +197,6 @@ class EnrolmentDesk:
         self, tx: Transaction, ticket: Ticket, key: RSAPublicKey, now: float
     ) -> SeedClaims:
         length = subscription.SEED_BYTES[ticket.parameters.algorithm]
-        jti = base64.urlsafe_b64encode(secrets.token_bytes(_JTI_BYTES))
         return SeedClaims(
             issuer=self._identity.name,
             audience=keypolicy.key_id(key),
@@ -202,7 +207,7 @@ class EnrolmentDesk:
             label=ticket.label,
             issued_at=int(now),
             expires_at=int(now) + subscription.ENVELOPE_LIFETIME_S,
-            jti=jti.rstrip(b"=").decode("ascii"),
+            jti=base64url.encode(secrets.token_bytes(_JTI_BYTES)),
             sequence=subscription.next_sequence(tx.last_sequence(ticket.account), now),
             nonce=secrets.token_bytes(receipt.NONCE_BYTES),
         )

@@ -5,10 +5,6 @@ Accepted: 3072 to 8192 bits, e = 65537, two primes. Private keys are PKCS#8 PEM
 files is the adapters' business.
 """
 
-import base64
-import hashlib
-import json
-
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import (
@@ -16,7 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
     RSAPublicKey,
 )
 
+from otpseal import base64url
 from otpseal.errors import KeyRefused, KeyUnavailable
+from otpseal.kid import kid_of
 
 MIN_KEY_BITS = 3072
 MAX_KEY_BITS = 8192
@@ -133,19 +131,16 @@ def private_pem(key: RSAPrivateKey, passphrase: bytes | None = None) -> bytes:
     )
 
 
-def _base64url_uint(value: int) -> str:
-    raw = value.to_bytes((value.bit_length() + 7) // 8, "big")
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+def rsa_members(key: RSAPublicKey) -> dict[str, str]:
+    """Return the required members of the key's JWK (RFC 7518 section 6.3.1)."""
+    numbers = key.public_numbers()
+    return {"e": _encoded(numbers.e), "kty": "RSA", "n": _encoded(numbers.n)}
 
 
 def key_id(key: RSAPublicKey) -> str:
-    """Return the kid: the RFC 7638 SHA-256 thumbprint, 43 base64url characters."""
-    numbers = key.public_numbers()
-    members = {
-        "e": _base64url_uint(numbers.e),
-        "kty": "RSA",
-        "n": _base64url_uint(numbers.n),
-    }
-    canonical = json.dumps(members, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(canonical.encode("ascii")).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+    """Return the kid of a key."""
+    return kid_of(rsa_members(key))
+
+
+def _encoded(value: int) -> str:
+    return base64url.encode(value.to_bytes((value.bit_length() + 7) // 8, "big"))

@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.hpke import Suite as HpkeSuite
 
 from otpseal import base64url, seed_claims
 from otpseal.errors import EnvelopeRefused
-from otpseal.jose_header import is_kid
+from otpseal.kid import is_kid
 from otpseal.pq_keys import MARKER, ImportKey, ImportPublicKey, PqSigner
 from otpseal.seed_claims import SeedClaims
 from otpseal.signers import OpenedEnvelope, PinnedKeys

@@ -12,7 +12,6 @@ X-Wing) and rests as that draft's 32 bytes::
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -34,8 +33,9 @@ from cryptography.hazmat.primitives.hpke import (
 
 from otpseal import base64url
 from otpseal.errors import KeyRefused
+from otpseal.kid import kid_of
+from otpseal.public_jwk import thumbprint
 from otpseal.secret import Secret
-from otpseal.signers import signing_kid
 
 #: What the suite's texts begin with, and the `alg` of its import keys.
 MARKER: Final = "otpseal-pq1"
@@ -73,8 +73,7 @@ class ImportPublicKey:
     @cached_property
     def kid(self) -> str:
         """RFC 7638 thumbprint, 43 base64url characters."""
-        text = json.dumps(self.jwk, sort_keys=True, separators=(",", ":"))
-        return base64url.encode(hashlib.sha256(text.encode("ascii")).digest())
+        return kid_of(self.jwk)
 
     @property
     def jwk(self) -> dict[str, str]:
@@ -152,6 +151,6 @@ class PqSigner:
     def kids(self) -> tuple[str, str]:
         """The kids of both public halves, Ed25519's first."""
         return (
-            signing_kid(self.ed25519.public_key()),
-            signing_kid(self.ml_dsa.public_key()),
+            thumbprint(self.ed25519.public_key()),
+            thumbprint(self.ml_dsa.public_key()),
         )

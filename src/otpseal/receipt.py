@@ -39,9 +39,11 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
+from otpseal import base64url, public_jwk
 from otpseal.errors import ReceiptRefused
-from otpseal.receipt_form import MAX_CHARS, NONCE_BYTES, encode, parse
+from otpseal.receipt_form import MAX_CHARS, parse
 from otpseal.secret import Secret
+from otpseal.seed_claims import NONCE_BYTES
 
 __all__ = [
     "MAX_CHARS",
@@ -51,7 +53,6 @@ __all__ = [
     "claimed_envelope",
     "confirmation",
     "make",
-    "signing_kid",
     "verify",
 ]
 
@@ -150,13 +151,13 @@ def make(
     payload = {
         "iss": signing_kid,
         "iat": int(now),
-        "envelope": encode(sent.digest),
+        "envelope": base64url.encode(sent.digest),
         "account": sent.account,
         "kid": kid,
         "event": event,
-        "nonce": encode(sent.nonce),
-        "service_nonce": encode(service_nonce),
-        "mac": encode(confirmation(sent, service_nonce)),
+        "nonce": base64url.encode(sent.nonce),
+        "service_nonce": base64url.encode(service_nonce),
+        "mac": base64url.encode(confirmation(sent, service_nonce)),
     }
     return jws.serialize_compact(
         {"alg": ALGORITHM, "typ": TYPE, "kid": signing_kid},
@@ -192,7 +193,7 @@ def verify(text: str, *, key: Ed25519PublicKey, sent: Delivery) -> Receipt:
     Raises:
         ReceiptRefused: for every cause alike.
     """
-    kid = signing_kid(key)
+    kid = public_jwk.thumbprint(key)
     found = parse(text)
     if found.header != {"alg": ALGORITHM, "typ": TYPE, "kid": kid}:
         raise ReceiptRefused
@@ -217,11 +218,6 @@ def claimed_envelope(text: str) -> bytes:
         ReceiptRefused: this is no receipt.
     """
     return parse(text).digest
-
-
-def signing_kid(key: Ed25519PublicKey) -> str:
-    """Return the kid of a receipt key: its RFC 7638 thumbprint (RFC 8037 section 2)."""
-    return OKPKey.import_key(key).thumbprint()
 
 
 def _lp16(part: bytes) -> bytes:

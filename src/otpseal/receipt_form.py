@@ -7,26 +7,20 @@ written otherwise, a member twice, a member more are all refused.
 Leaves out: whether anything of it is true.
 """
 
-import base64
-import binascii
-import json
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from otpseal import base64url, strict_json
 from otpseal.account_id import is_account_id
 from otpseal.errors import ReceiptRefused
-
-#: Random bytes in each side's nonce.
-NONCE_BYTES: Final = 16
+from otpseal.kid import is_kid
+from otpseal.seed_claims import NONCE_BYTES
 
 #: Longest receipt that is looked at, in characters; a good one has under 1000.
 MAX_CHARS: Final = 2048
 
 _DIGEST_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
-_MAX_NUMBER: Final = 2**53 - 1  # what every JSON reader has exactly (RFC 8259)
-_KID: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _PARTS: Final = 3
 _MEMBERS: Final = {
     "iss",
@@ -87,12 +81,9 @@ def parse(text: str) -> Fields:
 
 def _json_object(raw: bytes) -> dict[str, Any]:
     try:
-        parsed = _DECODER.decode(raw.decode("utf-8"))
-    except (ValueError, RecursionError):  # json's own errors are ValueErrors
+        return strict_json.parse_object(raw)
+    except ValueError:
         raise ReceiptRefused from None
-    if not isinstance(parsed, dict):
-        raise ReceiptRefused
-    return parsed
 
 
 def _fields(header: dict[str, Any], payload: dict[str, Any]) -> Fields:
@@ -113,9 +104,9 @@ def _fields(header: dict[str, Any], payload: dict[str, Any]) -> Fields:
 
 
 def _kid(value: object) -> str:
-    if not isinstance(value, str) or not _KID.fullmatch(value):
+    if not is_kid(value):
         raise ReceiptRefused
-    return value
+    return str(value)
 
 
 def _account(value: object) -> str:
@@ -126,7 +117,7 @@ def _account(value: object) -> str:
 
 def _number(value: object) -> int:
     # bool is an int in Python, and no number in JSON.
-    if type(value) is not int or not 0 <= value <= _MAX_NUMBER:
+    if type(value) is not int or not 0 <= value <= strict_json.MAX_EXACT:
         raise ReceiptRefused
     return value
 
@@ -140,33 +131,8 @@ def _binary(value: object, length: int) -> bytes:
     return raw
 
 
-def encode(raw: bytes) -> str:
-    """Return base64url without padding (RFC 7515 section 2)."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
-
-
 def _decode(text: str) -> bytes:
     try:
-        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (ValueError, binascii.Error):
+        return base64url.decode(text)
+    except ValueError:
         raise ReceiptRefused from None
-    # The decoder skips what is not in its alphabet; encoding it back does not.
-    if encode(raw) != text:
-        raise ReceiptRefused
-    return raw
-
-
-def _refuse_constant(_name: str) -> None:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    parsed = dict(pairs)
-    if len(parsed) != len(pairs):
-        raise ValueError("duplicate key")
-    return parsed
-
-
-_DECODER: Final = json.JSONDecoder(
-    parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates
-)

@@ -13,22 +13,22 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from otpseal import base64url, totp
+from otpseal import base64url, strict_json, totp
 from otpseal.account_id import is_account_id
 from otpseal.errors import ClaimsRefused, ParametersRefused
+from otpseal.kid import is_kid
 from otpseal.secret import Secret
 
 #: Bytes of the authority's nonce, and of the random part of an envelope's id.
 NONCE_BYTES: Final = 16
 
-#: Largest sequence: up to there every JSON implementation is exact.
-MAX_SEQUENCE: Final = 2**53 - 1
+#: Largest sequence, and time.
+MAX_SEQUENCE: Final = strict_json.MAX_EXACT
 
 #: Longest name of an issuer or a label, in characters.
 MAX_NAME_CHARS: Final = 256
 
 _AUTHORITY: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
-_KID: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _JTI: Final = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 _MEMBERS: Final = {"iss", "aud", "sub", "iat", "exp", "jti", "seq", "nonce", "otp"}
 _OTP: Final = {
@@ -86,7 +86,7 @@ class SeedClaims:
         """
         named = {
             "iss": is_authority_name(self.issuer),
-            "aud": _KID.fullmatch(self.audience) is not None,
+            "aud": is_kid(self.audience),
             "sub": is_account_id(self.account),
             "iat": 0 <= self.issued_at <= MAX_SEQUENCE,
             "exp": self.issued_at < self.expires_at <= MAX_SEQUENCE,
@@ -151,11 +151,10 @@ def parse(payload: bytes) -> SeedClaims:
         ClaimsRefused: names the member, never what it holds.
     """
     try:
-        text = payload.decode("utf-8")
-        content = json.loads(text, object_pairs_hook=_unique, parse_constant=_never)
-    except (ValueError, RecursionError):
+        content = strict_json.parse_object(payload)
+    except ValueError:
         raise ClaimsRefused("The claims are no JSON") from None
-    if not isinstance(content, dict) or set(content) != _MEMBERS:
+    if set(content) != _MEMBERS:
         raise ClaimsRefused("The claims have other members than they must")
     otp = content["otp"]
     if not isinstance(otp, dict) or not {"secret"} <= set(otp) <= _OTP:
@@ -187,18 +186,6 @@ def parse(payload: bytes) -> SeedClaims:
     )
     claims.check()
     return claims
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two members of one name another reader may believe the other one.
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member is there twice")
-    return found
-
-
-def _never(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _is_name(text: str) -> bool:

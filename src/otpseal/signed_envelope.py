@@ -38,8 +38,10 @@ from joserfc.jwk import OKPKey, RSAKey
 from otpseal import base64url, jose_header, seed_claims
 from otpseal.errors import EnvelopeRefused, UnsealFailed
 from otpseal.keypolicy import key_id
+from otpseal.kid import is_kid
+from otpseal.public_jwk import thumbprint
 from otpseal.seed_claims import SeedClaims
-from otpseal.signers import OpenedEnvelope, PinnedKeys, VerifyingKey, signing_kid
+from otpseal.signers import OpenedEnvelope, PinnedKeys
 from otpseal.stumbling import stumble
 from otpseal.suite import Suite
 
@@ -48,10 +50,8 @@ __all__ = [
     "PinnedKeys",
     "Signer",
     "Unwrap",
-    "VerifyingKey",
     "open_envelope",
     "seal",
-    "signing_kid",
 ]
 
 #: Longest envelope that is looked at, in characters: one with a certificate chain.
@@ -103,7 +103,7 @@ def seal(claims: SeedClaims, *, signer: Signer, recipient: RSAPublicKey) -> str:
     if signer.chain:
         header["x5c"] = [base64.b64encode(der).decode("ascii") for der in signer.chain]
     else:
-        header["kid"] = signing_kid(signer.key.public_key())
+        header["kid"] = thumbprint(signer.key.public_key())
     signed = jws.serialize_compact(
         header,
         seed_claims.to_json(claims),
@@ -167,7 +167,7 @@ def _outer_kid(text: str) -> str:
         raise EnvelopeRefused from None
     kid = header.pop("kid", None)
     exact = {"alg": _KEY_ALGORITHM, "enc": _CONTENT_ALGORITHM, "cty": "JWT"}
-    if header != exact or not jose_header.is_kid(kid):
+    if header != exact or not is_kid(kid):
         raise EnvelopeRefused
     return str(kid)
 
@@ -261,7 +261,7 @@ def _inner_header(signed: bytes) -> tuple[str, str | None, tuple[bytes, ...]]:
     # In a tuple: JSON's lists have no place in a set.
     if header["typ"] != TYPE or header["alg"] not in (PS256, ED25519):
         raise ValueError("another type or algorithm")
-    if not chain and not jose_header.is_kid(kid):
+    if not chain and not is_kid(kid):
         raise ValueError("no kid")
     return header["alg"], kid, chain
 

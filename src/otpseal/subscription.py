@@ -9,15 +9,15 @@ Leaves out: where these rest, and how an enrolment is answered
 (`otpseal.enrolment`).
 """
 
-import base64
-import binascii
 import hashlib
 import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from otpseal import base64url
 from otpseal.errors import CapacityReached, EnrolmentRefused, ParametersRefused
 from otpseal.secret import Secret
+from otpseal.seed_claims import MAX_SEQUENCE, is_authority_name
 from otpseal.totp import CLASSIC, OtpType, Parameters
 
 TICKET_PREFIX: Final = "otpticket_"  # what secret scanners look for
@@ -28,14 +28,10 @@ TICKET_LIFETIME_S: Final = 86_400
 #: repeated answer is never a stale one.
 ENVELOPE_LIFETIME_S: Final = 7 * 86_400
 
-#: Largest `seq` (RFC 8259 section 6: what every JSON reader has exactly).
-MAX_SEQUENCE: Final = 2**53 - 1
-
 #: RFC 4226 section 4, R6, and RFC 6238 section 5.1: as long as the hash.
 SEED_BYTES: Final = {"SHA1": 20, "SHA256": 32, "SHA512": 64}
 
 _TICKET: Final = re.compile(TICKET_PREFIX.encode() + rb"[A-Za-z0-9_-]{43}")
-_SUBSCRIBER: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _HEX_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PARAMETERS: Final = re.compile(
     r"(totp|hotp),(SHA1|SHA256|SHA512),([0-9]),([0-9]{1,3}),([01])", re.ASCII
@@ -130,15 +126,14 @@ def envelope_place(jti: str, account: str, kid: str) -> str:
 
 def is_subscriber(text: str) -> bool:
     """Tell whether `text` is a subscriber's id."""
-    return _SUBSCRIBER.fullmatch(text) is not None
+    return is_authority_name(text)
 
 
 def new_ticket(random: bytes) -> Secret:
     """Return the ticket of `TICKET_BYTES` random bytes: prefix, then base64url."""
     if len(random) != TICKET_BYTES:
         raise ValueError(f"a ticket has {TICKET_BYTES} random bytes")
-    text = base64.urlsafe_b64encode(random).rstrip(b"=")
-    return Secret(TICKET_PREFIX.encode("ascii") + text)
+    return Secret(f"{TICKET_PREFIX}{base64url.encode(random)}".encode("ascii"))
 
 
 def ticket_digest(ticket: Secret) -> bytes | None:
@@ -160,7 +155,7 @@ def resting(digest: bytes) -> bytes:
 
 def challenge_of(digest: bytes) -> str:
     """Return a ticket's digest as a request carries it: base64url, no padding."""
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+    return base64url.encode(digest)
 
 
 def digest_of(challenge: str) -> bytes | None:
@@ -171,12 +166,10 @@ def digest_of(challenge: str) -> bytes | None:
     if _HEX_DIGEST.fullmatch(challenge):
         return bytes.fromhex(challenge)
     try:
-        digest = base64.urlsafe_b64decode(challenge + "=" * (-len(challenge) % 4))
-    except (ValueError, binascii.Error):
+        digest = base64url.decode(challenge)
+    except ValueError:
         return None
-    is_one = len(digest) == hashlib.sha256().digest_size
-    # The decoder skips what is not in its alphabet; encoding it back does not.
-    return digest if is_one and challenge_of(digest) == challenge else None
+    return digest if len(digest) == hashlib.sha256().digest_size else None
 
 
 def admit(

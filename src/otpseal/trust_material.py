@@ -16,13 +16,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from otpseal import certificate_profile, public_jwk
+from otpseal import certificate_profile, public_jwk, strict_json
 from otpseal.errors import KeyRefused
 from otpseal.public_jwk import VerifyingKey
 
@@ -120,8 +120,8 @@ def _encoded(content: object) -> str:
 def _jwks(content: bytes) -> list[VerifyingKey]:
     """Return the signing keys of a JWKS (RFC 7517 section 5), or of one JWK."""
     try:
-        found: Any = json.loads(content, object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
+        found = strict_json.parse_object(content)
+    except ValueError:
         raise KeyRefused("the file is not a JWKS: not JSON") from None
     jwks = found.get("keys") if "keys" in found else [found]
     if not isinstance(jwks, list) or not all(isinstance(jwk, dict) for jwk in jwks):
@@ -133,13 +133,6 @@ def _jwks(content: bytes) -> list[VerifyingKey]:
         jwk for jwk in jwks if jwk.get("use") != "enc" or public_jwk.is_private(jwk)
     ]
     return [public_jwk.parse(jwk) for jwk in signing]
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member is there twice")
-    return found
 
 
 def _pem_key(pem: bytes) -> VerifyingKey:

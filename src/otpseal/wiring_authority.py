@@ -22,7 +22,8 @@ from otpseal.enrolment import Certify, EnrolmentDesk, Identity
 from otpseal.enrolment_request import read
 from otpseal.errors import ConfigurationError
 from otpseal.ports import Clock
-from otpseal.signed_envelope import Signer, VerifyingKey
+from otpseal.public_jwk import VerifyingKey
+from otpseal.signed_envelope import Signer
 from otpseal.subscribers import SubscriberBook
 from otpseal.wiring import AUTHORITY_KEY_NAME, Opened
 

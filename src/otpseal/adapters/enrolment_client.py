@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from otpseal import base64url
 from otpseal.adapters.authority_client import ask
 from otpseal.errors import AuthorityUnusable
 from otpseal.signed_envelope import MAX_ENVELOPE_CHARS
@@ -63,10 +64,9 @@ class AuthorityConnection:
             ConfigurationError: the CA file is none; nothing was sent.
             AuthorityUnusable: says what to do.
         """
-        key = base64.urlsafe_b64encode(receipt_key).rstrip(b"=").decode("ascii")
         request = {
             "request": base64.b64encode(csr).decode("ascii"),
-            "receipt_key": key,
+            "receipt_key": base64url.encode(receipt_key),
         }
         content = self._ask(_ENROL, request)
         envelope, certificate = content.get("envelope"), content.get("certificate")

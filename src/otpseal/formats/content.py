@@ -1,8 +1,8 @@
 """From bytes to text or JSON: what every file has to be before it has a format."""
 
-import json
 from typing import Final
 
+from otpseal import strict_json
 from otpseal.errors import FileRefused
 from otpseal.formats.row import RowError
 
@@ -41,18 +41,11 @@ def json_object_of(content: bytes) -> Json:
     """
     text = text_of(content)
     try:
-        found = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_refuse_constant
-        )
-    # RecursionError: 5,000 brackets are enough. ValueError: syntax, our hooks, and
-    # numbers of more than 4,300 digits.
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        return strict_json.parse_object(text)
+    except ValueError:  # numbers of more than 4,300 digits too
         raise FileRefused(
             "the file is not a JSON object, repeats a key, or is nested too deep"
-        )
-    return found
+        ) from None
 
 
 def text_in(place: Json, key: str) -> str | None:
@@ -78,15 +71,3 @@ def number_in(place: Json, key: str) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     raise RowError("a field that holds a whole number holds something else")
-
-
-def _object(pairs: list[tuple[str, object]]) -> Json:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        # Which of the two another program has read, nobody knows.
-        raise ValueError("a key is repeated")
-    return found
-
-
-def _refuse_constant(_name: str) -> object:
-    raise ValueError("NaN and infinities are no JSON")

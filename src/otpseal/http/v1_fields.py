@@ -4,13 +4,12 @@ Each is taken once by name and type; what is left over was not meant for us, and
 refused rather than ignored. Texts of refusals are static.
 """
 
-import base64
-import binascii
 import re
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from otpseal import base64url
 from otpseal.http.v1_problems import malformed
 
 _MAX_PARAMETERS: Final = 16
@@ -189,16 +188,13 @@ def bad_cursor() -> Exception:
 
 def closed_cursor(place: str) -> str:
     """Return the cursor of a place in a list: opaque, fit for a URL."""
-    return base64.urlsafe_b64encode(place.encode("ascii")).rstrip(b"=").decode("ascii")
+    return base64url.encode(place.encode("ascii"))
 
 
 def _opened_cursor(value: str) -> str | None:
     if not _CURSOR.fullmatch(value):
         return None
     try:
-        place = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
-        opened = place.decode("ascii")
-    except (binascii.Error, UnicodeDecodeError):
+        return base64url.decode(value).decode("ascii")
+    except ValueError:
         return None
-    # One place has one spelling.
-    return opened if closed_cursor(opened) == value else None

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from otpseal import strict_json
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -190,26 +192,9 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        parsed = _DECODER.decode(body.decode("utf-8"))
-    except (ValueError, RecursionError):  # json's own errors are ValueErrors
+        parsed = strict_json.parse(body)
+    except ValueError:
         raise BadRequest(MALFORMED) from None
     if not isinstance(parsed, dict):
         raise BadRequest(NOT_AN_OBJECT)
     return parsed
-
-
-def _refuse_constant(_name: str) -> None:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    parsed = dict(pairs)
-    if len(parsed) != len(pairs):
-        # Two parsers that pick different ones disagree about what was asked.
-        raise ValueError("duplicate key")
-    return parsed
-
-
-_DECODER: Final = json.JSONDecoder(
-    parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates
-)
