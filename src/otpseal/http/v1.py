@@ -11,7 +11,7 @@ write path. The others are in `otpseal.http.v1_accounts` and `otpseal.http.v1_ev
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from otpseal import recovery
 from otpseal.attempt import Purpose
@@ -37,6 +37,7 @@ from otpseal.http.v1_problems import (
     problem_of_refusal,
 )
 from otpseal.http.wire import (
+    MAX_BODY_BYTES,
     Answer,
     BadRequest,
     Receive,
@@ -81,16 +82,19 @@ class Call:
     credential: bytes = field(repr=False)
     account: str = ""
 
-    async def fields(self) -> Fields:
-        """Return the body's fields.
+    async def body(self, *, max_bytes: int = MAX_BODY_BYTES) -> dict[str, Any]:
+        """Return the body's members; white space alone is no JSON here.
 
         Raises:
             BadRequest, Disconnected: as `wire.read_json_object`.
         """
-        content = await read_json_object(
-            self.scope, self.receive, blanks_are_none=False
+        return await read_json_object(
+            self.scope, self.receive, max_bytes=max_bytes, blanks_are_none=False
         )
-        return Fields(content)
+
+    async def fields(self) -> Fields:
+        """Return the body's fields; raises as `body`."""
+        return Fields(await self.body())
 
 
 Handler = Callable[[Call], Awaitable[Answer]]
@@ -187,13 +191,13 @@ class V1Api:
 
     async def verify(self, call: Call) -> Answer:
         """`POST /v1/verify {"account", "code"}`: decide about a code."""
-        body = await read_json_object(call.scope, call.receive)
+        body = await call.body()
         account, code = two_texts(body, "account", "code")
         return await self._decide(Attempt(code, account, call.credential))
 
     async def recover(self, call: Call) -> Answer:
         """`POST /v1/recover {"account", "recovery_code"}`: use a recovery code up."""
-        body = await read_json_object(call.scope, call.receive)
+        body = await call.body()
         account, typed = two_texts(body, "account", "recovery_code")
         code = recovery.parse(typed)
         if code is None:

@@ -7,7 +7,7 @@ from otpseal.http.limits import WorkQueue
 from otpseal.http.v1 import Call, Routes
 from otpseal.http.v1_accounts import shown
 from otpseal.http.v1_fields import Fields
-from otpseal.http.wire import Answer, json_answer, read_json_object
+from otpseal.http.wire import Answer, json_answer
 from otpseal.signed_envelope import MAX_ENVELOPE_CHARS
 
 #: Bytes of the body: the envelope, and the JSON around it.
@@ -43,10 +43,7 @@ class EnvelopeCalls:
         # Before the body is read: it is four times as long as any other.
         credential = call.credential
         await self._work.run(self._book.authorize, credential, Scope.IMPORT)
-        body = await read_json_object(
-            call.scope, call.receive, max_bytes=MAX_BODY_BYTES
-        )
-        fields = Fields(body)
+        fields = Fields(await call.body(max_bytes=MAX_BODY_BYTES))
         envelope = fields.text("envelope")
         fields.end()
 
