@@ -140,7 +140,7 @@ def test_the_receipt_confirms_the_seed(service: Service, hq: Headquarters) -> No
     with service.store.transaction() as tx:
         (newest,) = tx.newest_events(1)
     assert ("envelope.accepted", verified.event) == (newest.kind, newest.id)
-    assert verified.issuer in {jwk["kid"] for jwk in service.own_keys.public_jwks()}
+    assert verified.issuer in {jwk["kid"] for jwk in service.own_keys.receipt_jwks()}
 
 
 def test_a_later_envelope_replaces_the_seed(
@@ -461,7 +461,7 @@ def test_pq_envelopes_by_the_same_way(service: Service, book: TrustBook) -> None
     public = [signer.ed25519.public_key(), signer.ml_dsa.public_key()]
     keys = [public_jwk.canonical(key) for key in public]
     book.add("hq", json.dumps({"keys": keys}).encode(), prefix="shop/")
-    (jwk,) = service.pq_keys.public_jwks()
+    (jwk,) = service.own_keys.pq_jwks()
     recipient = ImportPublicKey(base64url.decode(str(jwk["pub"])))
     hq = Headquarters(service.keys)  # type: ignore[arg-type]
     claims = hq.claims(audience=recipient.kid)
@@ -475,7 +475,7 @@ def test_pq_envelopes_by_the_same_way(service: Service, book: TrustBook) -> None
     assert claims.seed == row.open_seed(service.storage_key)
     with pytest.raises(EnvelopeReplayed):
         service.envelopes.bring(text)
-    assert [jwk] == service.pq_keys.public_jwks()
+    assert [jwk] == service.own_keys.pq_jwks()
     assert jwk["kid"] == recipient.kid
 
 
@@ -486,7 +486,7 @@ def test_one_half_of_a_pq_authority_is_nobody(
     signer = PqSigner(Ed25519PrivateKey.generate(), MLDSA65PrivateKey.generate())
     classic = public_jwk.canonical(signer.ed25519.public_key())
     quantum = public_jwk.canonical(signer.ml_dsa.public_key())
-    (jwk,) = service.pq_keys.public_jwks()
+    (jwk,) = service.own_keys.pq_jwks()
     recipient = ImportPublicKey(base64url.decode(str(jwk["pub"])))
     hq = Headquarters(service.keys)  # type: ignore[arg-type]
     text = pq_envelope.seal(
@@ -543,12 +543,12 @@ def test_whose_keys_were_replaced_brings_nothing_by_the_old(
 
 def test_a_planted_pq_key_is_not_published(service: Service) -> None:
     """Who writes the database cannot have seeds sealed to a key of his own."""
-    (jwk,) = service.pq_keys.public_jwks()
+    (jwk,) = service.own_keys.pq_jwks()
     with service.store.transaction() as tx:
         (row,) = tx.service_keys("pq")
-        tx.replace_service_key(replace(row, public='{"kid":"evil"}'))
+        tx.add_service_key(replace(row, kid="his"))
 
-    assert [jwk] == service.pq_keys.public_jwks()
+    assert [jwk] == service.own_keys.pq_jwks()
 
 
 def test_a_callers_fence_is_counted_too(service: Service, hq: Headquarters) -> None:

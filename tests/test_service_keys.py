@@ -1,16 +1,18 @@
 """otpseal.service_keys: private keys that rest in the store."""
 
-import json
+import contextlib
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from conftest import TurnedClock
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc.jwk import OKPKey
 
-from otpseal.errors import SeedUnreadable
-from otpseal.ports import Store
+from otpseal.errors import SeedUnreadable, StoreUnavailable
+from otpseal.ports import Store, Transaction
 from otpseal.secret import Secret
 from otpseal.service_keys import ServiceKeys
 from otpseal.storage_key import StorageKey
@@ -59,13 +61,13 @@ def test_the_receipt_key_survives(
 def test_the_private_half_rests_encrypted(
     store: Store, storage_key: StorageKey, clock: TurnedClock
 ) -> None:
-    """The row does not hold the private key; the public half is there."""
+    """The row does not hold the private key."""
     kid, key = ServiceKeys(store, storage_key, clock).receipt_key()
 
     with store.transaction() as tx:
         (row,) = tx.service_keys()
     assert key.private_bytes_raw() not in row.sealed
-    assert kid == OKPKey.import_key(json.loads(row.public)).thumbprint()
+    assert kid == row.kid
 
 
 def test_another_storage_key_opens_nothing(
@@ -103,15 +105,58 @@ def test_a_damaged_secret_is_refused(storage_key: StorageKey, damage: bytes) -> 
 def test_a_planted_public_key_is_not_published(
     store: Store, storage_key: StorageKey, clock: TurnedClock
 ) -> None:
-    """Neither a row of the database's writer nor his public half in a row of ours."""
+    """A row that the database's writer put there under a name of his own."""
     own = ServiceKeys(store, storage_key, clock)
     kid, key = own.receipt_key()
     with store.transaction() as tx:
         (row,) = tx.service_keys()
-        tx.replace_service_key(replace(row, public='{"kty":"oct"}'))
         tx.add_service_key(replace(row, kid="his"))
 
-    (jwk,) = own.public_jwks()
+    (jwk,) = own.receipt_jwks()
 
     assert kid == jwk["kid"]
     assert key.public_key() == OKPKey.import_key(jwk).public_key
+
+
+class FailsOnce:
+    """A store whose first commit fails."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._failed = False
+
+    @contextlib.contextmanager
+    def transaction(self, **options: Any) -> Iterator[Transaction]:  # noqa: ANN401
+        """Take everything back at the first end."""
+        with self._store.transaction(**options) as tx:
+            yield tx
+            if not self._failed:
+                self._failed = True
+                raise StoreUnavailable("the disk is full")
+
+    def close(self) -> None:
+        """See `otpseal.ports.Store`."""
+
+
+def test_what_did_not_become_durable_signs_nothing(
+    store: Store, storage_key: StorageKey, clock: TurnedClock
+) -> None:
+    """A commit that fails leaves no key behind in the process."""
+    own = ServiceKeys(FailsOnce(store), storage_key, clock)
+    with pytest.raises(StoreUnavailable):
+        own.receipt_key()
+
+    kid, _ = own.receipt_key()
+
+    with store.transaction() as tx:
+        assert [kid] == [row.kid for row in tx.service_keys("sig")]
+
+
+def test_a_pq_key_that_does_not_open_is_not_replaced(
+    store: Store, storage_key: StorageKey, clock: TurnedClock
+) -> None:
+    """It is an error, and nothing else is published in its place."""
+    ServiceKeys(store, storage_key, clock).pq_jwks()
+
+    with pytest.raises(SeedUnreadable):
+        ServiceKeys(store, StorageKey.generate(), clock).pq_jwks()

@@ -1,12 +1,20 @@
 """Which keys a store has, where each is in its life, and what depends on it."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from otpseal.key_lifecycle import KeyTable
 from otpseal.key_records import KeyState
 from otpseal.ledger import rfc3339
 from otpseal.ports import Clock, Store, Transaction
+from otpseal.service_keys import PQ, RECEIPTS
 from otpseal.storage_key import StorageKey
+
+#: What the service's own keys are for, by use.
+_OWN: Final = {
+    RECEIPTS.name: "receipts to authorities",
+    PQ.name: "envelopes of the suite pq that are sealed to it",
+}
 
 #: The state of a row that this program did not write: worth nothing.
 ALTERED = "altered"
@@ -44,10 +52,9 @@ def list_keys(store: Store, storage_key: StorageKey, clock: Clock) -> list[KeyFa
         found = _import_keys(KeyTable(tx, storage_key), now)
         found.append(_storage_key(tx))
         for row in tx.service_keys():
-            needed = ("receipts to authorities",) if row.use == "sig" else ()
-            found.append(
-                KeyFacts(row.kid, row.use, row.state, row.made_at, row.until, needed)
-            )
+            needed = (_OWN.get(row.use, "nothing known"),)
+            state = KeyState.ACTIVE
+            found.append(KeyFacts(row.kid, row.use, state, row.made_at, None, needed))
     return found
 
 

@@ -12,21 +12,15 @@ class ServiceKeyRow:
 
     Attributes:
         kid: RFC 7638 thumbprint of the public half.
-        use: what it is for: `sig` for receipts.
-        state: `active`, or what became of it.
-        public: the public half, a JWK in JSON.
+        use: what it is for, see `otpseal.service_keys`.
         sealed: the private half under the storage key, bound to `use` and `kid`.
         made_at: Unix seconds.
-        until: when it ends, in Unix seconds, or None.
     """
 
     kid: str
     use: str
-    state: str
-    public: str
     sealed: bytes
     made_at: float
-    until: float | None = None
 
     def resealed(self, sealed: bytes) -> "ServiceKeyRow":
         """Return the row with the private half under another storage key."""

@@ -34,7 +34,6 @@ from otpseal.errors import (
 )
 from otpseal.ledger import Ledger, MemoryCounts
 from otpseal.ports import AccountRow, Clock, Keys, Store
-from otpseal.pq_import import PqImportKeys
 from otpseal.secret import Secret
 from otpseal.seed_keeping import NewSeed, SeedKeeper, reseeded
 from otpseal.service_keys import ServiceKeys
@@ -78,8 +77,7 @@ class Service:
         callers: who may call the v1 API.
         suites: the forms of sealed seeds that are taken.
         envelopes: brings seeds whose sender is known.
-        own_keys: what receipts are signed with.
-        pq_keys: what envelopes of the suite pq are sealed to.
+        own_keys: what receipts are signed with, and envelopes of the suite pq opened.
         upkeep: what is due every minute.
     """
 
@@ -107,9 +105,8 @@ class Service:
         self.accounts = AccountBook(store, storage_key, clock, policy=policy)
         self.callers = CallerBook(store, storage_key, clock)
         self.own_keys = ServiceKeys(store, storage_key, clock)
-        self.pq_keys = PqImportKeys(store, storage_key, clock)
         opener = EnvelopeOpener(
-            unwrap or self._unwrap, self.pq_keys.unwrap, self.suites
+            unwrap or self._unwrap, self.own_keys.pq_key, self.suites
         )
         self.envelopes = EnvelopeImporter(
             store,

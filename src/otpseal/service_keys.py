@@ -1,38 +1,55 @@
-"""The service's own signing key, for receipts: made when first needed, kept sealed.
+"""The service's own private keys: made when first needed, kept sealed in the store.
 
-It rests in the store under the storage key, so that it lives wherever the store does
-and needs no file of its own.
+One signs receipts (Ed25519), one opens envelopes of the suite pq. They rest under the
+storage key, bound to their use and kid, so that they live wherever the store does and
+need no files of their own.
 """
 
 import contextlib
-import json
-from typing import Final
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,
-    Ed25519PublicKey,
-)
-from joserfc.jwk import OKPKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from otpseal import public_jwk
 from otpseal.audit import Event, Kind
 from otpseal.errors import SeedUnreadable
 from otpseal.ledger import Ledger
 from otpseal.ports import Clock, Store, Transaction
 from otpseal.ports_keys import ServiceKeyRow
-from otpseal.receipt import signing_kid
+from otpseal.pq_keys import SEED_BYTES, ImportKey
 from otpseal.secret import Secret
 from otpseal.storage_key import StorageKey
 
-RECEIPTS: Final = "sig"
-_ACTIVE: Final = "active"
+T = TypeVar("T")
+Jwk = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Use(Generic[T]):
+    """What a key is for.
+
+    Attributes:
+        name: as it stands in the row.
+        new: makes the bytes that a key is made of.
+        load: makes the key of them.
+        jwk: its public half, with `kid` and `use`.
+    """
+
+    name: str
+    new: Callable[[], bytes]
+    load: Callable[[bytes], T]
+    jwk: Callable[[T], Jwk]
 
 
 class ServiceKeys:
-    """Gives the key that signs receipts.
+    """Gives the service's own keys.
 
     Args:
         store: durable state.
-        storage_key: what protects the key at rest.
+        storage_key: what protects the keys at rest.
         clock: gives the Unix time.
     """
 
@@ -40,61 +57,103 @@ class ServiceKeys:
         self._store = store
         self._storage_key = storage_key
         self._clock = clock
-        self._found: tuple[str, Ed25519PrivateKey] | None = None
+        self._receipts: tuple[str, Ed25519PrivateKey] | None = None
+        self._pq: dict[str, ImportKey] = {}
 
     def receipt_key(self) -> tuple[str, Ed25519PrivateKey]:
-        """Return the kid and the key; makes them in a store that has none.
+        """Return the kid and the key that signs receipts; makes it if there is none.
 
         Raises:
             SeedUnreadable: what rests in the store does not open.
             StoreUnavailable: there is no key.
         """
-        if self._found is None:
-            # Opened in the transaction: the storage key may be replaced after it.
+        if self._receipts is None:
             with self._store.transaction() as tx:
-                row = self._newest(tx) or self._made(tx)
-                self._found = row.kid, self._opened(row)
-        return self._found
+                found = self._newest(tx, RECEIPTS)
+            # Only now: what did not become durable must not sign.
+            self._receipts = found
+        return self._receipts
 
-    def public_jwks(self) -> list[dict[str, object]]:
-        """Return the public halves that receipts verify by, each a JWK.
+    def pq_key(self, kid: str) -> ImportKey | None:
+        """Return the import key of the suite pq of that kid, or None.
 
-        Of keys whose private half opens, and made of it: whoever can write the
-        database must not publish a key of his own.
+        Raises:
+            SeedUnreadable: what rests in the store does not open.
+            StoreUnavailable: nobody knows.
         """
-        found = []
+        if kid not in self._pq:
+            with self._store.transaction(shared=True) as tx:
+                for row in tx.service_keys(PQ.name):
+                    if row.kid == kid:
+                        self._pq[kid] = self._opened(row, PQ)
+        return self._pq.get(kid)
+
+    def receipt_jwks(self) -> list[Jwk]:
+        """Return the public halves that receipts verify by; none before the first."""
         with self._store.transaction(shared=True) as tx:
-            for row in tx.service_keys(RECEIPTS):
-                with contextlib.suppress(SeedUnreadable):
-                    public = self._opened(row).public_key()
-                    found.append(json.loads(_public_jwk(public, row.kid)))
+            return self._published(tx, RECEIPTS)
+
+    def pq_jwks(self) -> list[Jwk]:
+        """Return what envelopes of the suite pq are sealed to; makes a first key."""
+        with self._store.transaction(shared=True) as tx:
+            found = self._published(tx, PQ)
+        if found:
+            return found
+        with self._store.transaction() as tx:
+            _, key = self._newest(tx, PQ)
+        return [PQ.jwk(key)]
+
+    def _published(self, tx: Transaction, use: _Use[T]) -> list[Jwk]:
+        # Made of private halves that open: whoever can write the database must not
+        # publish a key of his own, and read what is sealed to it.
+        found = []
+        for row in tx.service_keys(use.name):
+            with contextlib.suppress(SeedUnreadable):
+                found.append(use.jwk(self._opened(row, use)))
         return found
 
-    def _newest(self, tx: Transaction) -> ServiceKeyRow | None:
-        rows = [row for row in tx.service_keys(RECEIPTS) if row.state == _ACTIVE]
-        return rows[-1] if rows else None
+    # Opened within the transaction: the storage key may be replaced after it.
 
-    def _made(self, tx: Transaction) -> ServiceKeyRow:
-        key = Ed25519PrivateKey.generate()
-        kid = signing_kid(key.public_key())
+    def _newest(self, tx: Transaction, use: _Use[T]) -> tuple[str, T]:
+        rows = tx.service_keys(use.name)
+        row = rows[-1] if rows else self._made(tx, use)
+        return row.kid, self._opened(row, use)
+
+    def _made(self, tx: Transaction, use: _Use[T]) -> ServiceKeyRow:
+        raw = use.new()
+        kid = use.jwk(use.load(raw))["kid"]
+        sealed = self._storage_key.seal_secret(Secret(raw), use.name, kid)
         now = self._clock()
-        sealed = self._storage_key.seal_secret(
-            Secret(key.private_bytes_raw()), RECEIPTS, kid
-        )
-        row = ServiceKeyRow(
-            kid, RECEIPTS, _ACTIVE, _public_jwk(key.public_key(), kid), sealed, now
-        )
+        row = ServiceKeyRow(kid, use.name, sealed, now)
         tx.add_service_key(row)
-        event = Event(Kind.KEY_MADE, now, detail={"use": RECEIPTS, "kid": kid})
+        event = Event(Kind.KEY_MADE, now, detail={"use": use.name, "kid": kid})
         Ledger(tx, self._storage_key).record(event)
         return row
 
-    def _opened(self, row: ServiceKeyRow) -> Ed25519PrivateKey:
-        secret = self._storage_key.open_secret(row.sealed, RECEIPTS, row.kid)
-        return Ed25519PrivateKey.from_private_bytes(secret.reveal())
+    def _opened(self, row: ServiceKeyRow, use: _Use[T]) -> T:
+        secret = self._storage_key.open_secret(row.sealed, use.name, row.kid)
+        return use.load(secret.reveal())
 
 
-def _public_jwk(key: Ed25519PublicKey, kid: str) -> str:
-    public = OKPKey.import_key(key).as_dict(private=False)
-    jwk = {**public, "kid": kid, "use": RECEIPTS, "alg": "Ed25519"}
-    return json.dumps(jwk, sort_keys=True, separators=(",", ":"))
+def _receipt_jwk(key: Ed25519PrivateKey) -> Jwk:
+    public = key.public_key()
+    named = {"kid": public_jwk.thumbprint(public), "use": "sig", "alg": "Ed25519"}
+    return {**public_jwk.canonical(public), **named}
+
+
+def _pq_jwk(key: ImportKey) -> Jwk:
+    return {**key.public_key.jwk, "kid": key.kid, "use": "enc"}
+
+
+RECEIPTS: Final = _Use(
+    "sig",
+    lambda: Ed25519PrivateKey.generate().private_bytes_raw(),
+    Ed25519PrivateKey.from_private_bytes,
+    _receipt_jwk,
+)
+PQ: Final = _Use(
+    "pq",
+    lambda: secrets.token_bytes(SEED_BYTES),
+    lambda raw: ImportKey(Secret(raw)),
+    _pq_jwk,
+)

@@ -20,14 +20,14 @@ from otpseal.timekeeper import Timekeeper
 #: Name of the store's mark that holds the newest event that the alarm has looked at.
 ALARM_MARK: Final = "alarm-event"
 
+#: Accepted envelopes are remembered so long beyond their end, in seconds, for clocks
+#: that disagree.
+ENVELOPE_MEMORY_S: Final = 86_400.0
+
 _WRONG: Final = (Kind.ATTEMPT_WRONG.value, Kind.ATTEMPT_UNKNOWN.value)
 _ACCEPTED: Final = Kind.ATTEMPT_ACCEPTED.value
 
 _log = logging.getLogger("otpseal")
-
-#: Accepted envelopes are remembered so long beyond their end, in seconds, for clocks
-#: that disagree.
-ENVELOPE_MEMORY_S: Final = 86_400.0
 
 
 class Upkeep:

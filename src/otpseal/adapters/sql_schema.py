@@ -208,11 +208,8 @@ service_keys = Table(
     metadata,
     Column("kid", _id(43), primary_key=True),
     Column("use", String(8), nullable=False),
-    Column("state", String(8), nullable=False),
-    Column("public", Text, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("made_at", Double, nullable=False),
-    Column("until", Double, nullable=True),
 )
 
 # What an authority knows of its subscribers.

@@ -37,7 +37,7 @@ def key_set(ring: KeyRing, service: Service) -> dict[str, Any]:
     Raises:
         StoreUnavailable: nobody knows which keys there are.
     """
-    keys: list[dict[str, object]] = [
+    keys: list[dict[str, str]] = [
         {
             **json.loads(key.jwk),
             "kid": key.kid,
@@ -47,8 +47,8 @@ def key_set(ring: KeyRing, service: Service) -> dict[str, Any]:
         for key in ring.published()
     ]
     if Suite.PQ in service.suites:
-        keys += service.pq_keys.public_jwks()
-    return {"keys": keys + service.own_keys.public_jwks()}
+        keys += service.own_keys.pq_jwks()
+    return {"keys": keys + service.own_keys.receipt_jwks()}
 
 
 def add_jwks(pages: FastAPI, ring: KeyRing, service: Service, work: WorkQueue) -> None:

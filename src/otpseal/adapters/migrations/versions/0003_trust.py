@@ -52,11 +52,8 @@ def _of_the_service() -> None:
         "service_keys",
         sa.Column("kid", _id(43), primary_key=True),
         sa.Column("use", sa.String(8), nullable=False),
-        sa.Column("state", sa.String(8), nullable=False),
-        sa.Column("public", sa.Text, nullable=False),
         sa.Column("sealed", sa.LargeBinary, nullable=False),
         sa.Column("made_at", sa.Double, nullable=False),
-        sa.Column("until", sa.Double, nullable=True),
     )
 
 
