@@ -36,6 +36,7 @@ from otpseal.errors import (
 from otpseal.ports import Store
 from otpseal.pq_keys import ImportPublicKey, PqSigner
 from otpseal.secret import Secret
+from otpseal.seed_claims import SeedClaims
 from otpseal.service import Service
 from otpseal.signed_envelope import Signer
 from otpseal.signers import OpenedEnvelope, PinnedKeys
@@ -318,10 +319,18 @@ def test_a_seed_of_another_account_is_refused(
     assert service.envelopes.bring(again).is_new
 
 
-def test_claims_that_are_none(service: Service, hq: Headquarters) -> None:
-    """What an authority must not sign is refused whole."""
-    with pytest.raises(ClaimsRefused):
-        hq.claims(seed=Secret(b"short")).check()
+def test_claims_that_are_none(
+    service: Service, hq: Headquarters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an authority must not sign is refused whole, though it signed it."""
+    claims = hq.claims(seed=Secret(b"short"))
+    with monkeypatch.context() as careless:
+        careless.setattr(SeedClaims, "check", lambda _claims: None)
+        text = hq.seal(claims)
+
+    with pytest.raises(ClaimsRefused, match="bytes"):
+        service.envelopes.bring(text)
+    assert ["envelope.misdirected"] == [kind for kind, *_ in events(service, "env")]
     assert [] == stored(service)
 
 

@@ -108,18 +108,28 @@ def test_what_an_authority_did_wrong_is_said(v1: V1, hq: Headquarters) -> None:
     } == told
 
 
-def test_who_may_bring_one(v1: V1, hq: Headquarters) -> None:
+def test_who_may_bring_one(
+    v1: V1, hq: Headquarters, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not without a token, nor with one of another scope; nothing is decrypted."""
     text = hq.seal()
     body = json.dumps({"envelope": text}).encode()
-    keys = v1.here.service.keys
+    decrypted: list[int] = []
+    decrypt = v1.here.service.keys.oaep_decrypt
+
+    def counting(ciphertext: bytes, *, label: bytes | None = None) -> bytes:
+        decrypted.append(1)
+        return decrypt(ciphertext, label=label)
+
+    monkeypatch.setattr(v1.here.service.keys, "oaep_decrypt", counting)
     assert 401 == call(v1.here.port, "POST", "/v1/envelopes", body, JSON_TYPE).status
     lesser = caller(v1.here, frozenset({Scope.VERIFY, Scope.ACCOUNTS}))
-
     assert 403 == lesser.post("/v1/envelopes", {"envelope": text}).status
-    assert keys.kid == hq.keys.kid
+    assert [] == decrypted
+
     bringer = caller(v1.here, frozenset({Scope.IMPORT}), prefix="shop/")
     assert 200 == bringer.post("/v1/envelopes", {"envelope": text}).status
+    assert [1] == decrypted
 
 
 def test_seeds_of_ones_own_are_never_stored(v1: V1, hq: Headquarters) -> None:

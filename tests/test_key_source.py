@@ -21,7 +21,8 @@ from otpseal.adapters.file_keys import RsaKeys, generate_private_key, write_key_
 from otpseal.config import Settings
 from otpseal.errors import ConfigurationError, KeyUnavailable
 from otpseal.key_source import load_private_key, private_key_exists, token_pin
-from otpseal.wiring import SERVICE_KEY_NAME, open_service
+from otpseal.unlocking import SERVICE_KEY_NAME
+from otpseal.wiring import open_service
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -227,28 +227,27 @@ ALLOWED: dict[str, set[str]] = {
     # row 4, 5: assembly
     "committer": {*LEDGER, "ledger", *PARTS, *USE_CASES},
     "health": {*LEDGER, "ledger", *PARTS, *USE_CASES},
-    "config": {*RULES, "pkcs11_uri", "suite"},
+    "secret_files": RULES,
+    "config": {*RULES, "pkcs11_uri", "secret_files", "suite"},
     "key_source": {*RULES, "adapters.file_keys", "adapters.pkcs11_keys", "config"}
-    | {"ports"},
+    | {"ports", "secret_files"},
+    "unlocking": {*LEDGER, *SQL, "adapters.file_keys", "adapters.key_siblings"}
+    | {"config", "key_source", "key_watch", "ledger"},
+    "seed_adoption": {*LEDGER, "adapters.seed_file", "service"},
     "wiring": {
         *LEDGER,
-        "key_ring",
-        "key_watch",
-        "adapters.key_siblings",
-        *PARTS,
         *USE_CASES,
-        *SQL,
-        *FILES,
-        "ledger",
-        "committer",
+        "adapters.file_code_log",
         "config",
-        "suite",
-        "key_source",
+        "key_ring",
+        "seed_adoption",
+        "unlocking",
     },
     "logs": {"redaction"},
     # what is looked at without being changed
-    "store_inspection": {*LEDGER, *SQL, "ledger"} | {"config", "key_source", "wiring"},
-    "file_checks": {*RULES, "findings", "config", "health", "wiring"}
+    "store_inspection": {*LEDGER, *SQL, "ledger"}
+    | {"config", "key_source", "unlocking"},
+    "file_checks": {*RULES, "findings", "config", "health", "unlocking"}
     | {"store_inspection"},
     "doctor": {
         *LEDGER,
@@ -259,7 +258,8 @@ ALLOWED: dict[str, set[str]] = {
         "adapters.file_code_log",
         "findings",
     }
-    | {"config", "health", "key_source", "wiring", "store_inspection", "file_checks"},
+    | {"config", "health", "key_source", "unlocking"}
+    | {"store_inspection", "file_checks"},
     "wiring_authority": {
         *LEDGER,
         "adapters.signing_files",
@@ -273,7 +273,7 @@ ALLOWED: dict[str, set[str]] = {
         "seed_claims",
         "signed_envelope",
         "subscribers",
-        "wiring",
+        "unlocking",
     },
     "wiring_admin": {
         *LEDGER,
@@ -289,7 +289,7 @@ ALLOWED: dict[str, set[str]] = {
         "key_source",
         "service",
         "timekeeper",
-        "wiring",
+        "unlocking",
     },
     # the doors' door
     "": {"errors", "service", "totp", "verification", "config", "wiring"},
@@ -317,6 +317,8 @@ INSIDE = {
     "travel",
     "wiring_admin",
     "wiring_authority",
+    "unlocking",
+    "secret_files",
     "ledger",
     "committer",
     "health",

@@ -825,7 +825,7 @@ def test_a_key_that_was_taken_away_makes_no_store(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loaded before its maker failed and removed it, it is made anew, on the disk."""
-    from otpseal import key_source, wiring
+    from otpseal import key_source, unlocking
 
     load = key_source.load_keys
 
@@ -836,7 +836,7 @@ def test_a_key_that_was_taken_away_makes_no_store(
         return keys
 
     monkeypatch.setattr(key_source, "load_keys", load_and_lose)
-    monkeypatch.setattr(wiring, "restore_public_half", lambda *_: None)
+    monkeypatch.setattr(unlocking, "restore_public_half", lambda *_: None)
     with open_service(settings) as opened:
         kid = opened.keys.kid
     monkeypatch.undo()

@@ -18,14 +18,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from otpseal import pkcs11_uri
 from otpseal.errors import ConfigurationError
 from otpseal.secret import Secret
+from otpseal.secret_files import MIN_TOKEN_CHARS, read_secret_file, read_token_file
 from otpseal.suite import Suite
-
-MIN_TOKEN_CHARS = 32
-_MAX_SECRET_FILE_BYTES = 4096
-
-# RFC 6750 section 2.1 and a little more: every visible character. A token that no
-# client can send would lock everyone out without a word.
-_TOKEN = re.compile(rb"[!-~]+")
 
 _HOST_NAME = re.compile(r"[a-z0-9_.-]+", re.ASCII)
 
@@ -315,7 +309,7 @@ class Settings(BaseSettings):
                 f" file with a token of at least {MIN_TOKEN_CHARS} characters"
                 " (`openssl rand -base64 48 > token`)"
             )
-        return _read_token_file(self.classic_token_file, "OTPSEAL_CLASSIC_TOKEN_FILE")
+        return read_token_file(self.classic_token_file, "OTPSEAL_CLASSIC_TOKEN_FILE")
 
     def metrics_token(self) -> Secret | None:
         """The bearer token of /metrics, or None if no file is set.
@@ -325,7 +319,7 @@ class Settings(BaseSettings):
         """
         if self.metrics_token_file is None:
             return None
-        return _read_token_file(self.metrics_token_file, "OTPSEAL_METRICS_TOKEN_FILE")
+        return read_token_file(self.metrics_token_file, "OTPSEAL_METRICS_TOKEN_FILE")
 
     def resolved_access(self) -> Access:
         """Who may use the classic API.
@@ -386,39 +380,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _read_token_file(path: Path, variable: str) -> Secret:
-    token = read_secret_file(path, variable)
-    if len(token) < MIN_TOKEN_CHARS:
-        raise ConfigurationError(
-            f"the token in {variable} is shorter than {MIN_TOKEN_CHARS} characters"
-        )
-    if not _TOKEN.fullmatch(token.reveal()):
-        raise ConfigurationError(
-            f"the token in {variable} holds blanks or other characters that no HTTP"
-            " header carries: use letters, digits and -._~+/="
-        )
-    return token
-
-
-def read_secret_file(path: Path, variable: str) -> Secret:
-    """Return the first line of a secret file, without its line break.
-
-    Raises:
-        ConfigurationError: missing, unreadable, empty or too large: a secret that
-            fails to load fails loudly.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_SECRET_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{variable}: {path} cannot be read: {error.strerror}"
-        ) from None
-    if len(content) > _MAX_SECRET_FILE_BYTES:
-        raise ConfigurationError(f"{variable}: {path} is too large for a secret")
-    secret = content.split(b"\n", 1)[0].rstrip(b"\r")
-    if not secret:
-        raise ConfigurationError(f"{variable}: {path} is empty")
-    return Secret(secret)

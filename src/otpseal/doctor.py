@@ -24,7 +24,7 @@ from otpseal.seed_claims import is_authority_name
 from otpseal.service import DEFAULT_ACCOUNT
 from otpseal.store_inspection import inspect_store
 from otpseal.trust_book import TrustBook
-from otpseal.wiring import Opened
+from otpseal.unlocking import Opened
 
 #: Events whose MACs are checked, the newest.
 EVENTS_CHECKED: Final = 1000

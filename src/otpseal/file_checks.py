@@ -14,7 +14,7 @@ from otpseal.errors import ConfigurationError
 from otpseal.findings import Finding, failure, ok, warning
 from otpseal.health import MIN_FREE, free_share
 from otpseal.store_inspection import database_path
-from otpseal.wiring import SERVICE_KEY_NAME
+from otpseal.unlocking import SERVICE_KEY_NAME
 
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO

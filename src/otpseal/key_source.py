@@ -4,10 +4,11 @@ import stat
 from typing import Final
 
 from otpseal.adapters.file_keys import key_exists, load_keys
-from otpseal.config import Settings, read_secret_file
+from otpseal.config import Settings
 from otpseal.errors import ConfigurationError
 from otpseal.ports import Keys
 from otpseal.secret import Secret
+from otpseal.secret_files import read_secret_file
 
 _PIN: Final = "OTPSEAL_PKCS11_PIN_FILE"
 

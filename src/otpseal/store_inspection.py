@@ -18,7 +18,7 @@ from otpseal.key_source import load_private_key
 from otpseal.ledger import AuditLog
 from otpseal.ports import Clock
 from otpseal.storage_key import StorageKey
-from otpseal.wiring import SERVICE_KEY_NAME, Opened, key_files
+from otpseal.unlocking import SERVICE_KEY_NAME, KeyPlace, Opened
 
 
 def database_path(settings: Settings) -> Path | None:
@@ -43,6 +43,7 @@ def inspect_store(settings: Settings, *, clock: Clock) -> Iterator[Opened]:
         StoreMismatch: key and store do not belong together, or it is empty.
         StoreUnavailable: it is missing, unreadable, or of another schema than ours.
     """
+    place = KeyPlace(settings, SERVICE_KEY_NAME, None)
     keys = load_private_key(settings, SERVICE_KEY_NAME)
     path = database_path(settings)
     if path is not None and not path.exists():
@@ -63,9 +64,7 @@ def inspect_store(settings: Settings, *, clock: Clock) -> Iterator[Opened]:
             raise StoreMismatch(
                 "the store is empty: start `otpseal serve` once, or restore a backup"
             )
-        kid = StorageKey.record_kid(record)
-        if keys.kid != kid:  # a rotation was interrupted
-            keys = key_files(settings).load_current(kid) or keys
+        keys = place.named(StorageKey.record_kid(record), keys)
         storage_key = StorageKey.unwrap(record, keys)
         audit = AuditLog(store, storage_key, clock)
         yield Opened(store, store.directory, keys, storage_key, audit)

@@ -23,7 +23,7 @@ from otpseal.ports_key_files import Seam, unseen
 from otpseal.restore import Restorer
 from otpseal.storage_rotation import StorageRotation
 from otpseal.trust_book import TrustBook
-from otpseal.wiring import SERVICE_KEY_NAME, Opened, key_files
+from otpseal.unlocking import SERVICE_KEY_NAME, Opened, key_files
 
 #: How long PostgreSQL lets one statement of a restore take, or waits for the next.
 RESTORE_TIMEOUT_S = 3600.0

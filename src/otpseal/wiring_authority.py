@@ -25,7 +25,7 @@ from otpseal.ports import Clock
 from otpseal.public_jwk import VerifyingKey
 from otpseal.signed_envelope import Signer
 from otpseal.subscribers import SubscriberBook
-from otpseal.wiring import AUTHORITY_KEY_NAME, Opened
+from otpseal.unlocking import AUTHORITY_KEY_NAME, Opened
 
 #: Size of RSA keys that sign: as strong as P-256 and Ed25519.
 SIGNING_KEY_BITS: Final = 3072

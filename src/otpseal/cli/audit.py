@@ -11,7 +11,8 @@ from otpseal.cli.authority import authority_settings
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.config import load_settings
 from otpseal.ledger import AuditRecord
-from otpseal.wiring import Opened, open_authority, open_service
+from otpseal.unlocking import Opened
+from otpseal.wiring import open_authority, open_service
 
 _WIDE = 1000
 

@@ -12,7 +12,8 @@ from otpseal.cli.options import KeyFile
 from otpseal.cli.progress import search_shown
 from otpseal.config import Settings, load_settings
 from otpseal.key_source import private_key_exists
-from otpseal.wiring import AUTHORITY_KEY_BITS, AUTHORITY_KEY_NAME, open_authority
+from otpseal.unlocking import AUTHORITY_KEY_BITS, AUTHORITY_KEY_NAME
+from otpseal.wiring import open_authority
 
 #: Other than the service's, so that both run in one directory with no setting.
 DEFAULT_DATA_DIR: Final = Path("data/authority")

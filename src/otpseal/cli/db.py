@@ -6,10 +6,10 @@ from pathlib import Path
 
 import typer
 
-from otpseal import wiring
 from otpseal.adapters import sql_engine
 from otpseal.cli.options import AsJson, DataDir, print_json
 from otpseal.config import load_settings
+from otpseal.unlocking import expect_store
 
 app = typer.Typer(no_args_is_help=True, help="Show and upgrade the database's schema.")
 
@@ -46,7 +46,7 @@ def current(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 @contextmanager
 def _gate(data_dir: Path | None) -> Iterator[sql_engine.Gate]:
     settings = load_settings(data_dir=data_dir)
-    wiring.expect_store(settings)
+    expect_store(settings)
     url, password = settings.resolved_database_url, settings.database_password()
     gate = sql_engine.open_gate(sql_engine.open_engine(url, password=password))
     try:

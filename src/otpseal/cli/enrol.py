@@ -8,9 +8,10 @@ import typer
 from otpseal import enrolment_request, subscription
 from otpseal.cli.files import replace_file
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
-from otpseal.config import load_settings, read_secret_file
+from otpseal.config import load_settings
 from otpseal.errors import AuthorityUnusable, ConfigurationError
 from otpseal.receipt import MAX_CHARS
+from otpseal.secret_files import read_secret_file
 from otpseal.wiring import open_service
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="Where the authority answers.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from otpseal import keypolicy, wiring
+from otpseal import keypolicy, unlocking
 from otpseal.adapters import file_keys
 from otpseal.cli.authority import authority_settings
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
@@ -50,10 +50,10 @@ def generate(
     if out is not None and key_file is not None:
         raise typer.BadParameter("give --out or --key-file, not both")
     if purpose is Purpose.SERVICE:
-        name, bits = wiring.SERVICE_KEY_NAME, wiring.SERVICE_KEY_BITS
+        name, bits = unlocking.SERVICE_KEY_NAME, unlocking.SERVICE_KEY_BITS
         settings = load_settings(data_dir=data_dir, key_file=key_file)
     else:
-        name, bits = wiring.AUTHORITY_KEY_NAME, wiring.AUTHORITY_KEY_BITS
+        name, bits = unlocking.AUTHORITY_KEY_NAME, unlocking.AUTHORITY_KEY_BITS
         settings = authority_settings(data_dir=data_dir, key_file=key_file)
     private_path = settings.key_path(name) if out is None else out / name
     passphrase = settings.key_passphrase()
@@ -96,7 +96,7 @@ def show(
     """Check a key and print its id (RFC 7638), size and kind."""
     private = file is None or _is_private(file)
     if file is None:
-        key = load_private_key(load_settings(), wiring.SERVICE_KEY_NAME).public_key
+        key = load_private_key(load_settings(), unlocking.SERVICE_KEY_NAME).public_key
     elif private:
         passphrase = load_settings().key_passphrase()
         key = file_keys.load_keys(file, passphrase).public_key

@@ -32,7 +32,8 @@ from otpseal.formats.content import MAX_BYTES
 from otpseal.formats.row import Entry, Fault
 from otpseal.key_source import private_key_exists
 from otpseal.ports import Keys
-from otpseal.wiring import SERVICE_KEY_NAME, open_service
+from otpseal.unlocking import SERVICE_KEY_NAME
+from otpseal.wiring import open_service
 from otpseal.wiring_admin import make_exporter, make_mover
 
 _OURS = "otpseal"

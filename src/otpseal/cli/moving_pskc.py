@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otpseal import moving
-from otpseal.config import read_secret_file
 from otpseal.errors import ConfigurationError
 from otpseal.formats.content import MAX_BYTES
 from otpseal.formats.row import Entry, Fault
 from otpseal.ports import Keys
 from otpseal.secret import Secret
+from otpseal.secret_files import read_secret_file
 
 if TYPE_CHECKING:
     from otpseal.formats.pskc.signing import Signers

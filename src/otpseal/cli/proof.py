@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from otpseal import keypolicy, proof, wiring
+from otpseal import keypolicy, proof, unlocking
 from otpseal.adapters import file_keys
 from otpseal.cli.authority import authority_settings
 from otpseal.cli.files import replace_file
@@ -43,7 +43,7 @@ def create(
     """Sign a commit hash and seal the signature to the authority's key."""
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     authority = file_keys.load_public_key(authority_key)
-    signer = load_private_key(settings, wiring.SERVICE_KEY_NAME)
+    signer = load_private_key(settings, unlocking.SERVICE_KEY_NAME)
     commit = commit if commit is not None else _head()
     sealed = proof.create(commit, signer=signer, authority_key=authority)
     if _is_dirty():
@@ -85,7 +85,7 @@ def verify(
     settings = authority_settings(key_file=authority_private_key)
     signer_key = file_keys.load_public_key(public_key)
     sealed = _read(proof_file)
-    authority = load_private_key(settings, wiring.AUTHORITY_KEY_NAME)
+    authority = load_private_key(settings, unlocking.AUTHORITY_KEY_NAME)
     proof.verify(sealed, commit, decrypt=authority.oaep_decrypt, signer_key=signer_key)
     kid = keypolicy.key_id(signer_key)
     if as_json:

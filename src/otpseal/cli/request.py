@@ -13,7 +13,7 @@ from otpseal.cli.options import AsJson, print_json
 from otpseal.config import load_settings
 from otpseal.errors import KeyUnavailable
 from otpseal.key_source import load_private_key
-from otpseal.wiring import SERVICE_KEY_NAME
+from otpseal.unlocking import SERVICE_KEY_NAME
 
 #: The names that the exercise gives to its files.
 PUBLIC_KEY_NAME: Final = "student_public.pem"

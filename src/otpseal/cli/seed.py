@@ -17,7 +17,8 @@ from otpseal.errors import ConfigurationError, SeedConflict
 from otpseal.key_source import private_key_exists
 from otpseal.service import DEFAULT_ACCOUNT, Imported
 from otpseal.signed_envelope import MAX_ENVELOPE_CHARS
-from otpseal.wiring import SERVICE_KEY_NAME, open_service
+from otpseal.unlocking import SERVICE_KEY_NAME
+from otpseal.wiring import open_service
 
 app = typer.Typer(
     no_args_is_help=True, help="Ask for a sealed seed, import it, replace it."

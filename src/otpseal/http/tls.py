@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from otpseal.adapters.file_keys import refuse_open_to_others
-from otpseal.config import Settings, read_secret_file
+from otpseal.config import Settings
 from otpseal.errors import ConfigurationError, KeyRefused, KeyUnavailable
 from otpseal.secret import Secret
+from otpseal.secret_files import read_secret_file
 
 #: Kinds of subject alternative names that a client can be known by.
 _KINDS: Final = ("DNS", "URI", "email")
