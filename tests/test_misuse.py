@@ -21,9 +21,13 @@ from otpseal.http.housekeeping import keep_house
 
 # Imports first: the interpreter itself may lie where nobody else may look.
 _AS_NOBODY = """
-import os, sys
-import rich.console, rich.table, sqlalchemy.dialects.sqlite
+import importlib, os, pkgutil, sys
+import rich.console, rich.table, sqlalchemy.dialects.sqlite, typer
 import otpseal.cli, otpseal.http.app, otpseal.http.server
+for package in (typer, otpseal.cli):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 os.chdir("/")
 os.setgid(65534)
 os.setuid(65534)
