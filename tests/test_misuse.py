@@ -26,7 +26,7 @@ import rich.console, rich.table, sqlalchemy.dialects.sqlite, typer
 import otpseal.cli, otpseal.http.app, otpseal.http.server
 for package in (typer, otpseal.cli):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
+        if "__main__" not in module.name and "win" not in module.name:
             importlib.import_module(module.name)
 os.chdir("/")
 os.setgid(65534)
