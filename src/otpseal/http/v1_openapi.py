@@ -169,6 +169,27 @@ def _attempts() -> dict[str, Any]:
     }
 
 
+def _envelopes() -> dict[str, Any]:
+    return {
+        "/v1/envelopes": {
+            "post": _call(
+                "Bring a seed that an authority sealed and signed",
+                "import",
+                envelope_forms.BroughtEnvelope,
+                body=(envelope_forms.Envelope,),
+                refusals={
+                    403: "forbidden, suite_refused",
+                    409: "account_exists, seed_conflict, envelope_replayed,"
+                    " envelope_stale",
+                    422: "malformed, envelope_refused, envelope_expired,"
+                    " envelope_misdirected, claims_refused",
+                },
+                more="The authority must be pinned: `otpseal authority trust add`.",
+            ),
+        },
+    }
+
+
 def _books() -> dict[str, Any]:
     refused = "malformed, parameters_refused, account_id_refused, unseal_failed"
     return {
@@ -189,22 +210,6 @@ def _books() -> dict[str, Any]:
                 status=201,
                 refusals={409: "account_exists, seed_conflict", 422: refused},
                 more="With `sealed_seed` it needs the scope `import`.",
-            ),
-        },
-        "/v1/envelopes": {
-            "post": _call(
-                "Bring a seed that an authority sealed and signed",
-                "import",
-                envelope_forms.BroughtEnvelope,
-                body=(envelope_forms.Envelope,),
-                refusals={
-                    403: "forbidden, suite_refused",
-                    409: "account_exists, seed_conflict, envelope_replayed,"
-                    " envelope_stale",
-                    422: "malformed, envelope_refused, envelope_expired,"
-                    " envelope_misdirected, claims_refused",
-                },
-                more="The authority must be pinned: `otpseal authority trust add`.",
             ),
         },
         "/v1/accounts/{id}": {
@@ -313,4 +318,10 @@ def add_v1_paths(document: dict[str, Any]) -> None:
         token={"type": "http", "scheme": "bearer", "bearerFormat": "otpseal_..."},
         certificate={"type": "mutualTLS"},
     )
-    document["paths"] |= {**_attempts(), **_books(), **_verbs(), **_events()}
+    document["paths"] |= {
+        **_attempts(),
+        **_envelopes(),
+        **_books(),
+        **_verbs(),
+        **_events(),
+    }
