@@ -22,6 +22,7 @@ from otpseal.adapters.file_keys import RsaKeys
 from otpseal.errors import EnvelopeRefused, UnsealFailed
 from otpseal.padding import oaep_encrypt
 from otpseal.pq_keys import PqSigner
+from otpseal.public_jwk import thumbprint
 from otpseal.signed_envelope import Signer
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(3600)]
@@ -78,7 +79,7 @@ def v1_ways(hq: Headquarters) -> Makers:
     """Return what makes envelopes that fail at each stage before a good signature."""
     stranger = Headquarters(hq.keys, signer=Signer(STRANGER.ed25519))
     recipient = RSAKey.import_key(hq.keys.public_key)
-    kid = signed_envelope.signing_kid(hq.signer.key.public_key())
+    kid = thumbprint(hq.signer.key.public_key())
 
     def sealed(inner: bytes) -> str:
         outer = {"alg": "RSA-OAEP-256", "enc": "A256GCM", "cty": "JWT"}

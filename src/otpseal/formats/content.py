@@ -43,9 +43,10 @@ def json_object_of(content: bytes) -> Json:
     try:
         return strict_json.parse_object(text)
     except ValueError:  # numbers of more than 4,300 digits too
-        raise FileRefused(
-            "the file is not a JSON object, repeats a key, or is nested too deep"
-        ) from None
+        pass
+    raise FileRefused(
+        "the file is not a JSON object, repeats a key, or is nested too deep"
+    )
 
 
 def text_in(place: Json, key: str) -> str | None:
