@@ -140,7 +140,7 @@ ALLOWED: dict[str, set[str]] = {
     "backup_merge": {*RULES, "totp", "account_state"},
     "travel": {*RULES, "totp", "padding", "account_id"},
     "account_id": RULES,
-    "subscription": {*RULES, "totp", "seed_claims"},
+    "subscription": {*RULES, "totp", "seed_claims", "suite"},
     "ports_enrolment": {*RULES, "subscription"},
     "receipt_form": {*RULES, "account_id", "seed_claims"},
     "receipt": {*RULES, "public_jwk", "receipt_form", "seed_claims"},
@@ -208,7 +208,7 @@ ALLOWED: dict[str, set[str]] = {
         "backup_format",
         "backup_merge",
     },
-    **{name: {*LEDGER, *SQL} - {name} for name in SQL},
+    **{name: {*LEDGER, *SQL, "suite"} - {name} for name in SQL},
     "adapters.sql_backup": {*LEDGER, *SQL},
     **dict.fromkeys(FILES, LEDGER),
     "adapters.enrolment_client": {

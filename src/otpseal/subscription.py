@@ -18,6 +18,7 @@ from otpseal import base64url
 from otpseal.errors import CapacityReached, EnrolmentRefused, ParametersRefused
 from otpseal.secret import Secret
 from otpseal.seed_claims import MAX_SEQUENCE, is_authority_name
+from otpseal.suite import Suite
 from otpseal.totp import CLASSIC, OtpType, Parameters
 
 TICKET_PREFIX: Final = "otpticket_"  # what secret scanners look for
@@ -67,6 +68,7 @@ class Ticket:
         label: shown by authenticator apps.
         kid: the key that took it; None while it is unused.
         answer: what was answered then.
+        suite: the form that its envelope will have.
     """
 
     digest: bytes
@@ -78,6 +80,7 @@ class Ticket:
     label: str = ""
     kid: str | None = None
     answer: str | None = None
+    suite: Suite = Suite.V1
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from otpseal.errors import ConfigurationError, StoreUnavailable
 from otpseal.secret import Secret
 
 #: The Alembic revision that this version of the program reads and writes.
-SCHEMA_REVISION: Final = "0003"
+SCHEMA_REVISION: Final = "0004"
 
 #: How long the store's lock is waited for, in seconds. Shorter than callers wait for
 #: an answer: who is told that the store is unavailable must not be accepted later.

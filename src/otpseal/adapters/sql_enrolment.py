@@ -13,6 +13,7 @@ from otpseal.subscription import (
     Ticket,
     parse_parameters,
 )
+from otpseal.suite import Suite
 
 
 class EnrolmentTables(Tables):
@@ -62,6 +63,7 @@ class EnrolmentTables(Tables):
                 "expires_at": ticket.expires_at,
                 "kid": ticket.kid,
                 "answer": ticket.answer,
+                "suite": ticket.suite,
             },
         )
 
@@ -107,6 +109,7 @@ def _ticket(row: RowMapping) -> Ticket:
     values: dict[str, Any] = dict(row)
     try:
         parameters = parse_parameters(values.pop("parameters"))
-        return Ticket(**values, parameters=parameters)
-    except (ParametersRefused, TypeError):
+        suite = Suite(values.pop("suite"))
+        return Ticket(**values, parameters=parameters, suite=suite)
+    except (ParametersRefused, TypeError, ValueError):
         raise damaged("enrolment_tickets") from None

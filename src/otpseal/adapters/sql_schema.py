@@ -175,6 +175,11 @@ accepted_envelopes = Table(
     Column("authority", _id(64), primary_key=True),
     Column("jti", _id(64), primary_key=True),
     Column("expires_at", Double, nullable=False),
+    # SHA-256 of the envelope's text, and its receipt; null in what was merged from a
+    # backup of before receipts were kept.
+    Column("digest", LargeBinary),
+    Column("receipt", Text),
+    Index("accepted_envelopes_digest", "digest"),
 )
 
 # Outlives the account: an envelope of before its deletion must not bring it back.
@@ -237,6 +242,8 @@ enrolment_tickets = Table(
     # The key that took it, and what was answered; null while it is unused.
     Column("kid", _id(43), nullable=True),
     Column("answer", Text, nullable=True),
+    # The form that its envelope will have: "v1" or "pq".
+    Column("suite", String(8), nullable=False, server_default="v1"),
 )
 
 issued_envelopes = Table(
