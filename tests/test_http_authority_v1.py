@@ -43,8 +43,8 @@ def site(tmp_path: Path, other_keys: RsaKeys, clock: TurnedClock) -> Iterator[Si
         desk = Desk(authority.store, clock)
         app = create_authority_app(
             authority,
-            desk=desk.desk,
-            jwks=jwks([SIGNING_KEY.public_key()]),
+            desk=lambda: desk.desk,
+            jwks=lambda: jwks([SIGNING_KEY.public_key()]),
             classic=False,
         )
         with served(app) as port:

@@ -121,6 +121,8 @@ ALLOWED: dict[str, set[str]] = {
     "proof": {*RULES, "padding", "keypolicy"},
     "public_jwk": {*RULES, "keypolicy"},
     "certificate_profile": {*RULES, "keypolicy", "public_jwk"},
+    "validity": RULES,
+    "own_certificate": {*RULES, "certificate_profile", "seed_claims"},
     "certificates": {*RULES, "keypolicy", "public_jwk", "certificate_profile"},
     "enrolment_request": {*RULES, "keypolicy", "storage_key"},
     "trust_material": {*RULES, "public_jwk", "certificate_profile"},
@@ -191,7 +193,7 @@ ALLOWED: dict[str, set[str]] = {
     "key_watch": LEDGER,
     "storage_rotation": {*LEDGER, "ledger", "key_lifecycle", "key_watch"}
     | {"trust", "trust_book"},
-    "enrolment": {*LEDGER, "ledger", "receipt"}
+    "enrolment": {*LEDGER, "ledger", "receipt", "validity"}
     | {"public_jwk", "seed_claims", "signed_envelope"},
     "service": {*LEDGER, *SENDERS, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
@@ -218,6 +220,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "adapters.key_siblings": {*LEDGER, "ports_key_files", "adapters.file_keys"},
     "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
+    "adapters.signing_swap": {*RULES, "adapters.file_keys", "adapters.signing_files"},
     "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
     "adapters.pkcs11_modules": {*LEDGER, "pkcs11_uri"},
     "adapters.pkcs11_keys": {*LEDGER, "pkcs11_uri", "adapters.pkcs11_modules"},
@@ -274,7 +277,14 @@ ALLOWED: dict[str, set[str]] = {
         "signed_envelope",
         "subscribers",
         "unlocking",
+        "validity",
     },
+    "wiring_renewal": {*LEDGER, "ledger", "adapters.file_keys"}
+    | {"adapters.signing_files", "adapters.signing_swap"}
+    | {"certificate_profile", "certificates", "public_jwk", "validity"}
+    | {"config", "unlocking", "wiring_authority"},
+    "signing_watch": {*LEDGER, "adapters.signing_files", "config", "enrolment"}
+    | {"unlocking", "validity", "wiring_authority"},
     "wiring_admin": {
         *LEDGER,
         *ADMIN,
@@ -317,6 +327,10 @@ INSIDE = {
     "travel",
     "wiring_admin",
     "wiring_authority",
+    "wiring_renewal",
+    "signing_watch",
+    "validity",
+    "own_certificate",
     "unlocking",
     "secret_files",
     "ledger",
