@@ -59,7 +59,5 @@ def check(
         der = certificate.public_bytes(serialization.Encoding.DER)
         uri = subscriber_uri(name)
         if verify(ca, [der], purpose=SEED_RECEIVING, name=uri, now=now) is None:
-            raise KeyRefused(
-                "the CA that the authority is pinned by does not vouch for it"
-            )
+            raise KeyRefused("the CA that the authority is pinned by did not issue it")
     return certificate.public_bytes(serialization.Encoding.PEM)

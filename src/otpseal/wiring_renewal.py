@@ -124,13 +124,14 @@ def _reissued(
     now: float,
 ) -> SigningFiles:
     ca, name = before.ca_certificate, settings.authority_name
+    place = signing_directory(settings) / CA_KEY_NAME
     ca_key = before.ca_key
     if ca_key_file is not None:
         ca_key = signing_files.load_ca_key(ca_key_file, settings.key_passphrase(), ca)
     if ca_key is None:
         raise KeyUnavailable(
-            f"the CA's private key is not at {signing_directory(settings) / CA_KEY_NAME}:"
-            " bring it here for as long as this takes, and name it by --ca-key FILE"
+            f"the CA's private key is not at {place}: bring it here for as long as this"
+            " takes, and name it by --ca-key FILE"
         )
     if not Validity.of(ca).includes(now):
         raise KeyRefused(
