@@ -13,6 +13,7 @@ from otpseal.cli import (
     authority,
     authority_renew,
     authority_subscribers,
+    authority_tls,
     authority_trust,
     backup,
     clock,
@@ -76,6 +77,7 @@ authority.app.command("renew")(authority_renew.renew)
 authority.app.add_typer(authority_subscribers.subscriber_app, name="subscriber")
 authority.app.command("ticket")(authority_subscribers.ticket)
 authority.app.command("status")(authority_subscribers.status)
+authority.app.command("tls")(authority_tls.tls)
 authority.app.add_typer(authority_trust.app, name="trust")
 app.add_typer(authority.app, name="authority")
 
