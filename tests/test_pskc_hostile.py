@@ -149,11 +149,28 @@ class TestXml:
             ("<KeyPackage>", "stray<KeyPackage>", "mixes text"),
             ("<KeyPackage>", "<Odd/><KeyPackage>", "not known"),
             ("<KeyPackage>", "<EncryptionKey/><EncryptionKey/><KeyPackage>", "twice"),
+            ("<KeyPackage>", "<Signature/><KeyPackage>", "not known"),
+            ("</Key>", "</Key><Key/>", "Key is given twice"),
         ],
     )
     def test_shape(self, parsed: Parse, old: str, new: str, reason: str) -> None:
         """Only the elements of RFC 6030, each as often as it says."""
         assert reason in refusal(parsed, container().replace(old, new, 1))
+
+    def test_empty(self, parsed: Parse) -> None:
+        """A container carries at least one KeyPackage (section 3)."""
+        assert "no KeyPackage" in refusal(parsed, container("<Extensions/>"))
+
+    def test_depth(self, parsed: Parse) -> None:
+        """What is nested deeper than any container is refused, not followed."""
+
+        def nested(depth: int) -> str:
+            inner = f"{'<x>' * depth}{'</x>' * depth}"
+            return container(key(), f'<Extensions><y xmlns="">{inner}</y></Extensions>')
+
+        assert only(parsed(nested(100)))
+        assert "well-formed" in refusal(parsed, nested(300))
+        assert "well-formed" in refusal(parsed, nested(10**6), max_bytes=10**8)
 
     def test_duplicate_keys(self, parsed: Parse) -> None:
         """Of two keys with one Id neither is taken."""
@@ -282,6 +299,7 @@ class TestPbkdf2:
             ("5v2-0#pbkdf2", "5v2-0#pbkdf1", "something else than PBKDF2"),
             ("<PRF/>", "<PRF/><IterationCount>1</IterationCount>", "twice"),
             ("<PRF/>", "<PRF/><Odd/>", "not known"),
+            ("<KeyLength>16</KeyLength>", "", "KeyLength is missing"),
         ],
     )
     def test_parameters(self, parsed: Parse, old: str, new: str, reason: str) -> None:
@@ -290,6 +308,17 @@ class TestPbkdf2:
         text = FIGURE_7.replace(old, new)
 
         assert reason in refusal(parsed, text, passphrase=PASSPHRASE)
+
+    @pytest.mark.parametrize("uri", ciphers.PBKDF2)
+    def test_names(self, parsed: Parse, uri: str) -> None:
+        """It has three names: of RFC 6030's figure, its text, and XML Encryption."""
+        text = FIGURE_7.replace(ciphers.PBKDF2[0], uri).replace(
+            "</pskc:Secret>",
+            "</pskc:Secret><pskc:Counter><pskc:PlainValue>1</pskc:PlainValue>"
+            "</pskc:Counter>",
+        )
+
+        assert SEED == only(parsed(text, passphrase=PASSPHRASE)).seed.reveal()
 
 
 class TestAsymmetric:
@@ -454,6 +483,25 @@ class TestOneWay:
         assert "--pskc-key-file" in fault(parsed(container(key(secret=secret))))
         value = f"<EncryptedValue>{cipher(OAEP_METHOD, bytes(512))}</EncryptedValue>"
         assert "EncryptionKey is missing" in fault(parsed(container(key(secret=value))))
+
+    @pytest.mark.parametrize("name", ["kw-aes128", "aes192-cbc", "rsa-1_5"])
+    def test_one_algorithm(self, parsed: Parse, name: str) -> None:
+        """All values are under one algorithm (section 6), a MACKey's, too.
+
+        What is known of a stream of AES-GCM makes blocks for AES-CBC.
+        """
+        assert '#aes128-cbc"/>' in FIGURE_6
+        head, _, rest = FIGURE_6.partition("#aes128-cbc")
+        mixed = f"{head}#{name}{rest}"
+        good = f"<EncryptedValue>{gcm(PRESHARED, SEED)}</EncryptedValue>"
+        method = f'<xenc:EncryptionMethod Algorithm="{XENC}{name}"/>'
+        odd = f"<EncryptedValue>{cipher(method, bytes(32))}</EncryptedValue>"
+        beside = container(key("a", secret=good), key("b", secret=odd))
+        skipped = container(key(secret=good), f"<Extensions>{odd}</Extensions>")
+
+        for text in (mixed, beside):
+            assert "than one algorithm" in refusal(parsed, text, preshared=PRESHARED)
+        assert SEED == only(parsed(skipped, preshared=PRESHARED)).seed.reveal()
 
     def test_not_two_keys(self, service_keys: RsaKeys) -> None:
         """A key or a passphrase: never whichever fits."""
