@@ -248,6 +248,32 @@ class TestMac:
 
         assert "ValueMAC does not match" in fault(parsed(text, preshared=PRESHARED))
 
+    def test_what_is_open(self, parsed: Parse) -> None:
+        """A limit of RFC 6030, shown: nothing authenticates a MACKey under AES-CBC.
+
+        Whoever knows a seed knows what its blocks decrypt to before the IV is added,
+        and makes of them a MACKey that he knows, and then a seed. So docs/pskc.md and
+        the threat model say to ask for a signature.
+        """
+        value = "AAECAwQFBgcICQoLDA0OD+cIHItlB3Wra1DUpxVvOx2lef1VmNPCMl8jwZqIUqGv"
+        mac_key = "ESIzRFVmd4iZABEiM0RVZgKn6WjLaTC1sbeBMSvIhRejN9vJa2BOlSaMrR7I5wSX"
+        mac = "Su+NvtQfmvfJzF6bmQiJqoLRExc="
+        whole = base64.b64decode(value)
+
+        def forged(first: bytes) -> bytes:
+            parts = zip(whole[:16], SEED[:16], first, strict=True)
+            return bytes(a ^ b ^ c for a, b, c in parts) + whole[16:]
+
+        secret, made = forged(b"E" * 16), bytes(16) + SEED[16:]
+        text = (
+            FIGURE_6.replace(mac_key, b64(forged(bytes(16))))
+            .replace(value, b64(secret))
+            .replace(mac, b64(ciphers.mac_of(ciphers.MACS[0], made, secret)))
+        )
+
+        entry = only(parsed(text, preshared=PRESHARED))
+        assert b"E" * 16 + SEED[16:] == entry.seed.reveal()
+
     def test_short_key(self, parsed: Parse, service_keys: RsaKeys) -> None:
         """A key that can be guessed is none."""
         inner = oaep(service_keys.public_key, b"short")
@@ -416,6 +442,40 @@ class TestAsymmetric:
             parsed, to(other_keys, other_keys.kid)
         )
         assert "does not open" in refusal(parsed, to(other_keys, service_keys.kid))
+
+    def test_one_text(
+        self, parsed: Parse, service_keys: RsaKeys, other_keys: RsaKeys
+    ) -> None:
+        """However a ciphertext fails to open, the same is said: no oracle by text."""
+        public, message = service_keys.public_key, bytes(16)
+        size = public.key_size // 8
+        right = oaep_encrypt(public, message)
+        wrong = (
+            public.encrypt(message, padding.PKCS1v15()),
+            oaep_encrypt(public, message, algorithm=hashes.SHA1()),
+            oaep_encrypt(public, message, label=b"another"),
+            oaep_encrypt(other_keys.public_key, message),
+            bytes([right[0], right[1] ^ 1]) + right[2:],
+            bytes(size),
+            b"\xff" * size,
+            right[:-1],
+            right + b"\0",
+            b"x",
+        )
+
+        def told(sealed: bytes) -> tuple[str, str]:
+            value = cipher(OAEP_METHOD, sealed)
+            direct = key(secret=f"<EncryptedValue>{value}</EncryptedValue>")
+            inner = f"<xenc:EncryptedKey>{value}</xenc:EncryptedKey>"
+            return (
+                fault(parsed(container(direct, head="<EncryptionKey/>"))),
+                refusal(
+                    parsed, container(head=f"<EncryptionKey>{inner}</EncryptionKey>")
+                ),
+            )
+
+        assert 1 == len({told(sealed) for sealed in wrong})
+        assert "does not open" in told(wrong[0])[0]
 
     def test_content_key_size(self, parsed: Parse, service_keys: RsaKeys) -> None:
         """A content key of no cipher's size is refused."""
