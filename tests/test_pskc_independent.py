@@ -321,10 +321,12 @@ class TestOthersEncrypt:
             *("-macopt", f"hexkey:{derived.hex()}"),
             given=sealed,
         )
-        pkcs5 = "http://www.rsasecurity.com/rsalabs/pkcs/schemas/pkcs-5v2-0#"
+        schemas = "http://www.rsasecurity.com/rsalabs/pkcs/schemas"
+        pkcs5 = f"{schemas}/pkcs-5v2-0#"
         head = (
             "<EncryptionKey><xenc11:DerivedKey><xenc11:KeyDerivationMethod"
-            f' Algorithm="{ciphers.PBKDF2[1]}"><p5:PBKDF2-params xmlns:p5="{pkcs5}">'
+            f' Algorithm="{schemas}/pkcs-5#pbkdf2">'
+            f'<p5:PBKDF2-params xmlns:p5="{pkcs5}">'
             f"<Salt xmlns=''><Specified>{b64(salt)}</Specified></Salt>"
             "<IterationCount xmlns=''>2000</IterationCount>"
             "<KeyLength xmlns=''>16</KeyLength></p5:PBKDF2-params>"
