@@ -9,7 +9,7 @@ what lay ready, issues another and records that.
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -152,7 +152,7 @@ def _reissued(
             "services would not believe what this CA issues, and nothing was replaced:"
             f" {NEXT_CA}"
         )
-    return SigningFiles(key, certificate, ca, ca_key)
+    return replace(before, key=key, certificate=certificate)
 
 
 def _another(key: SigningKey) -> SigningKey:
