@@ -64,7 +64,7 @@ def standard(raw: bytes) -> str:
 
 def test_from_a_ticket_to_a_receipt(site: Site, service: Service) -> None:
     """Enrol, open, confirm: after that the authority knows that the seed arrived."""
-    csr = service.request(site.desk.ticket())
+    csr = service.request(site.desk.ticket(), service.receipt_kid)
     key = base64url(service.receipt_public)
 
     answer = site.post("/v1/enrol", request=standard(csr), receipt_key=key)

@@ -122,7 +122,7 @@ ALLOWED: dict[str, set[str]] = {
     "public_jwk": {*RULES, "keypolicy"},
     "certificate_profile": {*RULES, "keypolicy", "public_jwk"},
     "certificates": {*RULES, "keypolicy", "public_jwk", "certificate_profile"},
-    "enrolment_request": {*RULES, "keypolicy", "storage_key"},
+    "enrolment_request": {*RULES, "keypolicy", "storage_key", "requested_keys"},
     "trust_material": {*RULES, "public_jwk", "certificate_profile"},
     "trust": {*RULES, "account_id", "public_jwk", "certificate_profile"}
     | {"trust_material", "seed_claims"},
@@ -132,6 +132,7 @@ ALLOWED: dict[str, set[str]] = {
     "signed_envelope": {*RULES, "jose_header", "keypolicy", "public_jwk"}
     | {"seed_claims", "signers", "stumbling", "suite"},
     "pq_keys": {*RULES, "public_jwk"},
+    "requested_keys": {*RULES, "public_jwk", "pq_keys"},
     "pq_envelope": {*RULES, "pq_keys", "seed_claims"}
     | {"signers", "stumbling", "suite"},
     "storage_key": {*RULES, "padding"},
@@ -184,15 +185,16 @@ ALLOWED: dict[str, set[str]] = {
     "envelopes": {*LEDGER, *SENDERS, "ledger", *PARTS[:6]},
     "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
-    "subscribers": {*LEDGER, "ledger", "receipt_form"},
+    "subscribers": {*LEDGER, "ledger", "receipt_form", "suite"},
     "key_lifecycle": {*LEDGER, "ledger", "ports_key_files"},
     "key_ring": {*LEDGER, "ledger", "key_lifecycle"},
     "key_report": {*LEDGER, "ledger", "key_lifecycle", "service_keys"},
     "key_watch": LEDGER,
     "storage_rotation": {*LEDGER, "ledger", "key_lifecycle", "key_watch"}
     | {"trust", "trust_book"},
-    "enrolment": {*LEDGER, "ledger", "receipt"}
-    | {"public_jwk", "seed_claims", "signed_envelope"},
+    "issuing": {*LEDGER, *SENDERS, "ledger", "requested_keys"}
+    - {"trust", "trust_book"},
+    "enrolment": {*LEDGER, "ledger", "receipt", "requested_keys", "issuing"},
     "service": {*LEDGER, *SENDERS, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
     "clock_admin": {*LEDGER, "ledger", "timekeeper"},
@@ -218,6 +220,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "adapters.key_siblings": {*LEDGER, "ports_key_files", "adapters.file_keys"},
     "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
+    "adapters.pq_signing_file": {*RULES, "keypolicy", "pq_keys", "adapters.file_keys"},
     "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
     "adapters.pkcs11_modules": {*LEDGER, "pkcs11_uri"},
     "adapters.pkcs11_keys": {*LEDGER, "pkcs11_uri", "adapters.pkcs11_modules"},
@@ -269,12 +272,16 @@ ALLOWED: dict[str, set[str]] = {
         "config",
         "enrolment",
         "enrolment_request",
+        "issuing",
+        "pq_keys",
         "public_jwk",
         "seed_claims",
         "signed_envelope",
         "subscribers",
         "unlocking",
     },
+    "wiring_pq": {"adapters.pq_signing_file", "config", "pq_keys", "public_jwk"}
+    | {"wiring_authority"},
     "wiring_admin": {
         *LEDGER,
         *ADMIN,
@@ -303,6 +310,7 @@ INSIDE = {
     *SENDERS,
     "subscribers",
     "enrolment",
+    "requested_keys",
     "receipt",
     "key_records",
     "key_lifecycle",
@@ -317,6 +325,7 @@ INSIDE = {
     "travel",
     "wiring_admin",
     "wiring_authority",
+    "wiring_pq",
     "unlocking",
     "secret_files",
     "ledger",

@@ -74,7 +74,7 @@ def serve(
     On the first start with an empty data directory it makes its key. The classic
     protocol knows no authentication: whoever reaches the address can ask for seeds.
     """
-    from otpseal import wiring_authority
+    from otpseal import wiring_authority, wiring_pq
     from otpseal.http.authority import create_authority_app
     from otpseal.http.guard import HostGuard
     from otpseal.http.server import bind, run, url_of
@@ -86,6 +86,7 @@ def serve(
     # What can be refused at once is refused before the long search for primes.
     tls = server_context(settings)
     files = wiring_authority.load_signing(settings)
+    pair = wiring_pq.load_pq(settings)
     listener = bind(settings.host, settings.port)
     url = url_of(listener, tls=tls is not None)
     making = not private_key_exists(settings, AUTHORITY_KEY_NAME)
@@ -97,8 +98,9 @@ def serve(
         days = settings.audit_retention_days
         desk = jwks = None
         if files is not None:
-            desk = wiring_authority.make_desk(opened, settings, files)
-            jwks = wiring_authority.jwks([files.key.public_key()])
+            desk = wiring_authority.make_desk(opened, settings, files, pq_signer=pair)
+            keys = [files.key.public_key(), *wiring_pq.pq_public_keys(pair)]
+            jwks = wiring_authority.jwks(keys)
         application = create_authority_app(
             opened.authority,
             desk=desk,
