@@ -74,7 +74,8 @@ def load(directory: Path, passphrase: bytes | None = None) -> PqSigner:
     pem = _read(path)
     keys = [_key(path, found.group(), passphrase) for found in _BLOCK.finditer(pem)]
     # Nothing between them or after: a third key would be one that nobody asked for.
-    if not _BLOCK.sub(b"", pem).strip():
+    is_all = len(pem) <= keypolicy.MAX_PEM_BYTES and not _BLOCK.sub(b"", pem).strip()
+    if is_all:
         match keys:
             case [Ed25519PrivateKey() as ed25519, MLDSA65PrivateKey() as ml_dsa]:
                 return PqSigner(ed25519, ml_dsa)
