@@ -14,6 +14,7 @@ from conftest import TurnedClock
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from enrolment_fixtures import NAME, STORAGE_KEY, Desk, Service
+from openssl_cli import openssl
 from receipt_sample import parts, signed
 from stores import STORES
 
@@ -30,6 +31,7 @@ from otpseal.errors import (
     SuiteRefused,
 )
 from otpseal.issuing import Identity
+from otpseal.keypolicy import private_pem
 from otpseal.kid import kid_of
 from otpseal.ports import Store
 from otpseal.pq_keys import ImportKey, ImportPublicKey
@@ -155,6 +157,34 @@ def test_a_request_by_hand_carries_hex(authority: Desk, service: Service) -> Non
     answer = authority.desk.enrol(enrolment_request.make(service.keys, digest.hex()))
 
     assert "shop/anna" == service.open(answer.envelope).claims.account
+
+
+def test_a_request_by_openssl_is_answered(
+    authority: Desk, service: Service, tmp_path: Path
+) -> None:
+    """`openssl req -addext` names the keys beside it: as docs/protocol.md has it."""
+    digest = subscription.ticket_digest(authority.ticket(suite=Suite.PQ))
+    assert digest is not None
+    key, config = tmp_path / "key.pem", tmp_path / "request.cnf"
+    key.write_bytes(private_pem(service.keys._private_key))
+    config.write_text(
+        "[req]\ndistinguished_name=dn\nattributes=at\nprompt=no\n"
+        f"[dn]\nCN=shop\n[at]\nchallengePassword={digest.hex()}\n"
+    )
+    urn = "URI:urn:ietf:params:oauth:jwk-thumbprint:sha-256:"
+    names = f"{urn}{service.receipt_kid},{urn}{service.pq_key.kid}"
+
+    csr = openssl(
+        *("req", "-new", "-key", key, "-outform", "DER", "-config", config),
+        *("-addext", f"subjectAltName={names}"),
+    )
+
+    answer = authority.desk.enrol(
+        csr,
+        receipt_key=service.receipt_public,
+        pq_key=service.pq_key.public_key.raw,
+    )
+    assert "shop/anna" == service.open_pq(answer.envelope).claims.account
 
 
 def test_the_same_request_has_the_same_answer(
