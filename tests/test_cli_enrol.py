@@ -244,10 +244,103 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
         "ca_certificate.pem": 0o644,
         "signing_certificate.pem": 0o644,
         "authority_jwks.json": 0o600,
+        "pq_signing_private.pem": 0o600,
     } == modes
-    (jwk,) = json.loads((directory / "authority_jwks.json").read_text())["keys"]
-    assert told["kid"] == jwk["kid"]
-    assert "d" not in jwk
+    jwks = json.loads((directory / "authority_jwks.json").read_text())["keys"]
+    assert [told["kid"], *told["pq_kids"]] == [jwk["kid"] for jwk in jwks]
+    assert not any({"d", "priv", "seed"} & set(jwk) for jwk in jwks)
+
+
+def test_the_pair_is_added_later(tmp_path: Path, service_at: Path) -> None:
+    """To an authority of before: once, by itself, and nothing else changes."""
+    early = otpseal(tmp_path, "authority", "init", "--add-pq")
+    assert (2, "") == (early.returncode, early.stdout)
+    done(tmp_path, "authority", "init", "--ps256")
+    directory = tmp_path / AUTHORITY_KEYS
+    (directory / "pq_signing_private.pem").unlink()
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    mixed = otpseal(tmp_path, "authority", "init", "--add-pq", "--rsa-ca")
+    none = otpseal(tmp_path, "authority", "ticket", "shop", "a", "--suite", "pq")
+    assert (2, "") == (mixed.returncode, mixed.stdout)
+    assert (2, "") == (none.returncode, none.stdout)
+    assert "init --add-pq" in none.stderr
+
+    told = done(tmp_path, "authority", "init", "--add-pq")
+
+    after = {path.name: path.read_bytes() for path in directory.iterdir()}
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert {"authority_jwks.json", "pq_signing_private.pem"} == changed
+    assert "pin the keys anew" in told
+    pin(service_at, "authority", directory / "authority_jwks.json")
+    again = otpseal(tmp_path, "authority", "init", "--add-pq")
+    assert 3 == again.returncode
+    assert after == {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_a_passphrase_is_the_pairs_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of all private keys; without it the authority does not start."""
+    secret = tmp_path / "passphrase"
+    secret.write_text("correct horse battery staple\n")
+    monkeypatch.setenv("OTPSEAL_KEY_PASSPHRASE_FILE", str(secret))
+    done(tmp_path, "authority", "init")
+    content = (tmp_path / AUTHORITY_KEYS / "pq_signing_private.pem").read_text()
+    assert 2 == content.count("BEGIN ENCRYPTED PRIVATE KEY")
+    with authority_in(tmp_path) as running:
+        assert 3 == len(ask(running.port, "GET", "/.well-known/jwks.json").json["keys"])
+    monkeypatch.delenv("OTPSEAL_KEY_PASSPHRASE_FILE")
+
+    assert 3 == otpseal(tmp_path, "authority", "serve", "--port", "0").returncode
+
+
+def test_from_init_to_status_in_the_suite_pq(tmp_path: Path, service_at: Path) -> None:
+    """Two ends, by commands alone: pinned by the JWKS, signed by both keys, confirmed.
+
+    The service takes nothing but pq, so that no other envelope can have done it.
+    """
+    done(tmp_path, "authority", "init")
+    with open_service(Settings(data_dir=service_at / "data")):
+        """Makes the store."""
+    jwks = tmp_path / AUTHORITY_KEYS / "authority_jwks.json"
+    pinned = done(service_at, "authority", "trust", "add", "authority", str(jwks))
+    for kid in [jwk["kid"] for jwk in json.loads(jwks.read_text())["keys"]]:
+        assert kid in pinned
+    with authority_in(tmp_path) as running, pytest.MonkeyPatch.context() as patch:
+        done(tmp_path, "authority", "subscriber", "add", "shop")
+        ticket_for(tmp_path, service_at, "shop/anna", "--suite", "pq")
+        patch.setenv("OTPSEAL_ACCEPT_SUITES", "v1")
+        code, told, error = enrol(service_at, running)
+        assert (5, "") == (code, told)
+        assert "OTPSEAL_ACCEPT_SUITES has to name pq" in error
+        patch.setenv("OTPSEAL_ACCEPT_SUITES", "pq")
+
+        assert 0 == enrol(service_at, running)[0]
+
+        status = json.loads(done(tmp_path, "authority", "status", "--json"))
+        with open_service(Settings(data_dir=service_at / "data")) as opened:
+            (jwk,) = opened.service.own_keys.pq_jwks()
+        assert ["shop/anna", "pq", jwk["kid"]] == [
+            status["account"],
+            status["suite"],
+            status["kid"],
+        ]
+        assert status["confirmed_at"] is not None
+        shown = done(service_at, "code", "--account", "shop/anna").split()[0]
+        verified = done(service_at, "verify", shown, "--account", "shop/anna")
+        assert "valid" in verified
+        ticket_for(tmp_path, service_at, "shop/bert")
+        assert 1 == enrol(service_at, running)[0]
+
+
+def test_the_classic_form_has_no_ticket(site: Running, tmp_path: Path) -> None:
+    """Nor a suite that there is none of."""
+    for suite in ("classic", "v2"):
+        found = otpseal(
+            tmp_path, *("authority", "ticket", "shop", "a"), "--suite", suite
+        )
+        assert (found.returncode != 0, found.stdout) == (True, "")
+    assert site.process.poll() is None
 
 
 def test_the_running_authority_shows_its_keys(site: Running, tmp_path: Path) -> None:

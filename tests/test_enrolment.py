@@ -14,24 +14,32 @@ from conftest import TurnedClock
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from enrolment_fixtures import NAME, STORAGE_KEY, Desk, Service
+from openssl_cli import openssl
 from receipt_sample import parts, signed
 from stores import STORES
 
-from otpseal import enrolment_request, subscription
+from otpseal import base64url, enrolment_request, subscription
 from otpseal.adapters.file_keys import RsaKeys, generate_private_key
-from otpseal.enrolment import Enrolled, EnrolmentDesk, Identity
+from otpseal.enrolment import Enrolled, EnrolmentDesk
 from otpseal.errors import (
     EnrolmentRefused,
     KeyRefused,
     OtpsealError,
+    ParametersRefused,
     ReceiptRefused,
     SeedUnreadable,
+    SuiteRefused,
 )
+from otpseal.issuing import Identity
+from otpseal.keypolicy import private_pem
+from otpseal.kid import kid_of
 from otpseal.ports import Store
+from otpseal.pq_keys import ImportKey, ImportPublicKey
 from otpseal.public_jwk import thumbprint
 from otpseal.secret import Secret
 from otpseal.signed_envelope import Signer
 from otpseal.subscribers import Offer
+from otpseal.suite import Suite
 from otpseal.totp import OtpType, Parameters
 
 RACERS = 8
@@ -72,7 +80,7 @@ def many_keys() -> list[RsaKeys]:
 def enrolled(authority: Desk, service: Service, ticket: Secret) -> Enrolled:
     """Enrol, with a receipt key."""
     return authority.desk.enrol(
-        service.request(ticket), receipt_key=service.receipt_public
+        service.request(ticket, service.receipt_kid), receipt_key=service.receipt_public
     )
 
 
@@ -112,6 +120,7 @@ def test_a_ticket_brings_an_envelope(
     assert answer.certificate is None
     detail = {
         "subscriber": "shop",
+        "suite": "v1",
         "kid": service.keys.kid,
         "jti": claims.jti,
         "seq": claims.sequence,
@@ -148,6 +157,34 @@ def test_a_request_by_hand_carries_hex(authority: Desk, service: Service) -> Non
     answer = authority.desk.enrol(enrolment_request.make(service.keys, digest.hex()))
 
     assert "shop/anna" == service.open(answer.envelope).claims.account
+
+
+def test_a_request_by_openssl_is_answered(
+    authority: Desk, service: Service, tmp_path: Path
+) -> None:
+    """`openssl req -addext` names the keys beside it: as docs/protocol.md has it."""
+    digest = subscription.ticket_digest(authority.ticket(suite=Suite.PQ))
+    assert digest is not None
+    key, config = tmp_path / "key.pem", tmp_path / "request.cnf"
+    key.write_bytes(private_pem(service.keys._private_key))
+    config.write_text(
+        "[req]\ndistinguished_name=dn\nattributes=at\nprompt=no\n"
+        f"[dn]\nCN=shop\n[at]\nchallengePassword={digest.hex()}\n"
+    )
+    urn = "URI:urn:ietf:params:oauth:jwk-thumbprint:sha-256:"
+    names = f"{urn}{service.receipt_kid},{urn}{service.pq_key.kid}"
+
+    csr = openssl(
+        *("req", "-new", "-key", key, "-outform", "DER", "-config", config),
+        *("-addext", f"subjectAltName={names}"),
+    )
+
+    answer = authority.desk.enrol(
+        csr,
+        receipt_key=service.receipt_public,
+        pq_key=service.pq_key.public_key.raw,
+    )
+    assert "shop/anna" == service.open_pq(answer.envelope).claims.account
 
 
 def test_the_same_request_has_the_same_answer(
@@ -265,8 +302,168 @@ def test_a_wrong_receipt_key_is_refused(
     authority: Desk, service: Service, raw: bytes
 ) -> None:
     """Of another length, or a point of small order, by which anyone can sign."""
+    kid = kid_of({"crv": "Ed25519", "kty": "OKP", "x": base64url.encode(raw)})
+    csr = service.request(authority.ticket(), kid)
+
     with pytest.raises(EnrolmentRefused):
-        authority.desk.enrol(service.request(authority.ticket()), receipt_key=raw)
+        authority.desk.enrol(csr, receipt_key=raw)
+
+
+# Keys that travel beside the request.
+
+
+def swapped(
+    authority: Desk, csr: bytes, *, receipt: bytes | None, pq: bytes | None
+) -> bool:
+    """Tell whether a request is refused with these keys beside it, as all are."""
+    with pytest.raises(EnrolmentRefused) as caught:
+        authority.desk.enrol(csr, receipt_key=receipt, pq_key=pq)
+    assert "authority.enrolment-refused" == authority.kinds()[-1]
+    return str(caught.value) == str(EnrolmentRefused())
+
+
+@pytest.mark.parametrize("suite", [Suite.V1, Suite.PQ])
+def test_keys_are_not_changed_on_the_way(
+    authority: Desk, service: Service, other: Service, suite: Suite
+) -> None:
+    """Swapped, taken away, added, exchanged: refused, and the ticket stays good."""
+    ticket = authority.ticket(suite=suite)
+    both = service.request(ticket, service.receipt_kid, service.pq_key.kid)
+    one = service.request(ticket, service.receipt_kid)
+    bare = service.request(ticket)
+    own, pq = service.receipt_public, service.pq_key.public_key.raw
+    thiefs, thiefs_pq = other.receipt_public, other.pq_key.public_key.raw
+
+    assert swapped(authority, both, receipt=thiefs, pq=pq)
+    assert swapped(authority, both, receipt=own, pq=thiefs_pq)
+    assert swapped(authority, both, receipt=None, pq=pq)
+    assert swapped(authority, both, receipt=own, pq=None)
+    assert swapped(authority, one, receipt=own, pq=thiefs_pq)
+    assert swapped(authority, one, receipt=own, pq=pq)
+    assert swapped(authority, bare, receipt=own, pq=None)
+    assert swapped(authority, bare, receipt=None, pq=pq)
+
+    assert [] == authority.book.deliveries()
+    assert service.enrol(authority.desk, ticket)
+
+
+def small_order(key: ImportKey) -> ImportPublicKey:
+    """Return an import key whose X25519 half has order 1, as nobody lets one be."""
+    made = object.__new__(ImportPublicKey)
+    object.__setattr__(made, "raw", key.public_key.raw[:-32] + bytes(32))
+    return made
+
+
+def test_a_weak_pq_key_is_refused(authority: Desk, service: Service) -> None:
+    """Of small order, not reduced, of another length: even if the request names it."""
+    good = service.pq_key.public_key.raw
+    unreduced = object.__new__(ImportPublicKey)
+    object.__setattr__(unreduced, "raw", b"\xff" * 1184 + good[-32:])
+    short = object.__new__(ImportPublicKey)
+    object.__setattr__(short, "raw", good[:-1])
+    ticket = authority.ticket(suite=Suite.PQ)
+
+    for weak in (small_order(service.pq_key), unreduced, short):
+        csr = service.request(ticket, service.receipt_kid, weak.kid)
+        assert swapped(authority, csr, receipt=service.receipt_public, pq=weak.raw)
+
+    assert [] == authority.book.deliveries()
+
+
+# Tickets of the suite pq.
+
+
+def test_a_pq_ticket_brings_a_pq_envelope(
+    authority: Desk, service: Service, clock: TurnedClock
+) -> None:
+    """For the pq import key, signed by both keys; and its receipt is believed."""
+    ticket = authority.ticket(suite=Suite.PQ)
+
+    envelope = service.enrol(authority.desk, ticket)
+    clock.turn(3)
+    authority.desk.confirm(service.receipt(envelope, event=41))
+
+    claims = service.open_pq(envelope).claims
+    kid = service.pq_key.kid
+    assert (NAME, kid, "shop/anna") == (claims.issuer, claims.audience, claims.account)
+    (row,) = authority.book.deliveries()
+    assert (Suite.PQ, kid, clock.now, 41) == (
+        row.suite,
+        row.kid,
+        row.confirmed_at,
+        row.event,
+    )
+    told = [detail for kind, _, detail in authority.events() if "issued" in kind]
+    assert [("pq", kid)] == [(detail["suite"], detail["kid"]) for detail in told]
+
+
+def test_a_pq_ticket_is_repeated_to_its_key_alone(
+    authority: Desk, service: Service, other: Service
+) -> None:
+    """To the letter to the RSA key that took it; refused to others, as in v1."""
+    ticket = authority.ticket(suite=Suite.PQ)
+
+    first = service.enrol(authority.desk, ticket)
+
+    assert first == service.enrol(authority.desk, ticket)
+    with pytest.raises(EnrolmentRefused):
+        other.enrol(authority.desk, ticket)
+    assert 1 == len(authority.book.deliveries())
+
+
+def test_a_pq_ticket_is_never_talked_down(authority: Desk, service: Service) -> None:
+    """Without a pq key it says so, is counted, and the ticket is as good as before."""
+    ticket = authority.ticket(suite=Suite.PQ)
+
+    with pytest.raises(SuiteRefused, match="OTPSEAL_ACCEPT_SUITES"):
+        enrolled(authority, service, ticket)
+
+    assert "authority.enrolment-refused" == authority.kinds()[-1]
+    assert [] == authority.book.deliveries()
+    assert service.open_pq(service.enrol(authority.desk, ticket))
+
+
+def test_who_has_no_ticket_is_not_told_of_suites(
+    authority: Desk, service: Service, other: Service, clock: TurnedClock
+) -> None:
+    """Expired, revoked or another's, a pq ticket looks as any other."""
+    taken, revoked = (
+        authority.ticket(suite=Suite.PQ, subscriber=name) for name in ("a", "b")
+    )
+    service.enrol(authority.desk, taken)
+    authority.book.revoke("b")
+    assert refused(authority, other, taken)
+    assert refused(authority, service, revoked)
+    expired = authority.ticket(suite=Suite.PQ)
+    clock.turn(86_400)
+
+    assert refused(authority, service, expired)
+
+
+def test_a_v1_ticket_stays_v1(authority: Desk, service: Service) -> None:
+    """Whatever keys come with it: the ticket says the form."""
+    envelope = service.enrol(authority.desk, authority.ticket())
+
+    assert Suite.V1 is service.open(envelope).suite
+    assert [Suite.V1] == [row.suite for row in authority.book.deliveries()]
+
+
+def test_an_authority_without_the_pair_says_so(
+    store: Store, service: Service, clock: TurnedClock
+) -> None:
+    """And what its operator is to do; the ticket stays good."""
+    ticket = Desk(store, clock).ticket(suite=Suite.PQ)
+
+    with pytest.raises(SuiteRefused, match="--add-pq"):
+        service.enrol(Desk(store, clock, pq_signer=None).desk, ticket)
+
+    assert service.open_pq(service.enrol(Desk(store, clock).desk, ticket))
+
+
+def test_no_ticket_is_for_the_classic_form(authority: Desk) -> None:
+    """Nobody would have signed what it brings."""
+    with pytest.raises(ParametersRefused, match="v1 or pq"):
+        authority.ticket(suite=Suite.CLASSIC)
 
 
 def test_a_sequence_rises_in_its_account(
@@ -521,12 +718,12 @@ def test_a_receipt_needs_a_named_key(authority: Desk, service: Service) -> None:
 def test_who_repeats_an_enrolment_changes_no_receipt_key(
     authority: Desk, service: Service
 ) -> None:
-    """The key of the first request stays: who saw the request cannot swap it."""
-    csr = service.request(authority.ticket())
-    first = authority.desk.enrol(csr, receipt_key=service.receipt_public)
+    """The key of the first request stays, even if the service itself names another."""
+    ticket = authority.ticket()
+    first = enrolled(authority, service, ticket)
     thief = Service(service.keys)
 
-    assert first == authority.desk.enrol(csr, receipt_key=thief.receipt_public)
+    assert first == enrolled(authority, thief, ticket)
 
     assert not_taken(authority, thief.receipt(first.envelope))
     authority.desk.confirm(service.receipt(first.envelope))

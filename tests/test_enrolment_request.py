@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,16 @@ from otpseal.enrolment_request import (
 )
 from otpseal.errors import EnrolmentRefused, KeyRefused
 from otpseal.keypolicy import private_pem
+from otpseal.requested_keys import Requested
 
 CHALLENGE = hashlib.sha256(b"ticket").hexdigest()
 DER = serialization.Encoding.DER
 EMPTY = x509.Name([])
+
+#: Kids of other keys, and the URIs by RFC 9278 that name them.
+KIDS = ["A" * 43, "b-_" + "9" * 40]
+URIS = [f"urn:ietf:params:oauth:jwk-thumbprint:sha-256:{kid}" for kid in KIDS]
+NAMED = frozenset(KIDS)
 
 
 class Token:
@@ -48,9 +55,13 @@ def built(
     *challenges: bytes,
     digest: hashes.HashAlgorithm | None = None,
     scheme: padding.PSS | padding.PKCS1v15 | None = None,
+    names: Sequence[x509.GeneralName] = (),
 ) -> bytes:
     """Return a request by the library's own builder."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(EMPTY)
+    if names:
+        extension = x509.SubjectAlternativeName(names)
+        builder = builder.add_extension(extension, critical=False)
     for challenge in challenges:
         builder = builder.add_attribute(AttributeOID.CHALLENGE_PASSWORD, challenge)
     signed = builder.sign(key, digest or hashes.SHA256(), rsa_padding=scheme)
@@ -60,21 +71,21 @@ def built(
 @pytest.fixture(scope="module")
 def request_of_ours(service_keys: RsaKeys) -> bytes:
     """A request, made once."""
-    return make(Token(service_keys), CHALLENGE)
+    return make(Token(service_keys), CHALLENGE, KIDS)
 
 
 def test_a_request_is_read_as_it_was_made(
     service_keys: RsaKeys, request_of_ours: bytes
 ) -> None:
     """By a key whose private half stays where it is."""
-    assert (service_keys.public_key, CHALLENGE) == read(request_of_ours)
+    assert Requested(service_keys.public_key, CHALLENGE, NAMED) == read(request_of_ours)
     assert len(request_of_ours) < MAX_REQUEST_BYTES // 4
 
 
 @pytest.mark.parametrize("size", [1, 100, 127, 128, MAX_CHALLENGE_CHARS])
 def test_any_challenge_that_fits(service_keys: RsaKeys, size: int) -> None:
     """Short and long forms of DER's lengths."""
-    assert "x" * size == read(make(service_keys, "x" * size))[1]
+    assert "x" * size == read(make(service_keys, "x" * size)).challenge
 
 
 @pytest.mark.parametrize("challenge", ["", "x" * (MAX_CHALLENGE_CHARS + 1)])
@@ -89,7 +100,10 @@ def test_our_bytes_are_those_of_the_builder(
 ) -> None:
     """All but the signature, whose salt is random: the same DER to the last bit."""
     scheme = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
-    theirs = built(service_keys._private_key, CHALLENGE.encode(), scheme=scheme)
+    names = [x509.UniformResourceIdentifier(uri) for uri in URIS]
+    theirs = built(
+        service_keys._private_key, CHALLENGE.encode(), scheme=scheme, names=names
+    )
 
     size = 512
     assert theirs[:-size] == request_of_ours[:-size]
@@ -97,7 +111,7 @@ def test_our_bytes_are_those_of_the_builder(
 
 
 def test_openssl_verifies_our_request(tmp_path: Path, request_of_ours: bytes) -> None:
-    """`openssl req -verify`: its signature, and the challenge as it prints it."""
+    """`openssl req -verify`: signature, challenge and names as it prints them."""
     file = tmp_path / "request.der"
     file.write_bytes(request_of_ours)
 
@@ -106,6 +120,7 @@ def test_openssl_verifies_our_request(tmp_path: Path, request_of_ours: bytes) ->
     ).decode()
 
     assert f"challengePassword        :{CHALLENGE}\n" in text
+    assert f"URI:{URIS[0]}, URI:{URIS[1]}\n" in text
     assert "rsassaPss" in text
     assert "Mask Algorithm: mgf1 with sha256\n" in text
     assert "Salt Length: 0x20\n" in text
@@ -129,7 +144,100 @@ def test_a_request_by_openssl_is_read(
         *(options if scheme == "PSS" else []),
     )
 
-    assert (service_keys.public_key, CHALLENGE) == read(made)
+    assert Requested(service_keys.public_key, CHALLENGE, frozenset()) == read(made)
+
+
+def test_openssl_names_other_keys(tmp_path: Path, service_keys: RsaKeys) -> None:
+    """`openssl req -addext`: by hand as by us, beside other names and extensions."""
+    key, config = tmp_path / "key.pem", tmp_path / "config"
+    key.write_bytes(private_pem(service_keys._private_key))
+    config.write_text(
+        "[req]\ndistinguished_name=dn\nattributes=at\nprompt=no\n"
+        f"[dn]\nCN=shop\n[at]\nchallengePassword={CHALLENGE}\n"
+    )
+    names = ",".join(f"URI:{uri}" for uri in [*URIS, "https://shop.example/"])
+
+    made = openssl(
+        *("req", "-new", "-key", key, "-config", config, "-outform", "DER"),
+        *("-addext", f"subjectAltName={names},DNS:shop.example"),
+        *("-addext", "keyUsage=critical,digitalSignature"),
+    )
+
+    assert Requested(service_keys.public_key, CHALLENGE, NAMED) == read(made)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        KIDS[0],
+        URIS[0][:-1],
+        URIS[0] + "A",
+        URIS[0] + "=",
+        URIS[0].upper(),
+        URIS[0].replace("sha-256", "sha-512"),
+        URIS[0] + "?",
+    ],
+)
+def test_a_key_is_named_in_one_spelling(service_keys: RsaKeys, uri: str) -> None:
+    """RFC 9278 with SHA-256; whatever else is a name says nothing of keys."""
+    names = [x509.UniformResourceIdentifier(each) for each in (uri, URIS[1])]
+
+    found = read(built(service_keys._private_key, b"x", names=names))
+
+    assert {KIDS[1]} == found.named
+
+
+def patched(keys: RsaKeys, tag: int, change: Callable[[bytes], bytes]) -> bytes:
+    """Make a request by a key's owner, with the content of a tag changed."""
+    original = enrolment_request._der
+
+    def changed(found: int, content: bytes) -> bytes:
+        return original(found, change(content) if found == tag else content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(enrolment_request, "_der", changed)
+        made = make(keys, CHALLENGE, KIDS)
+    assert x509.load_der_x509_csr(made).is_signature_valid
+    return made
+
+
+def test_two_extension_requests_are_none(service_keys: RsaKeys) -> None:
+    """The first parser reads one, the next one the other; in either spelling."""
+    extra = enrolment_request._extension_request([b"\x86\x01a"])
+    windows = bytes.fromhex("060a2b06010401823702010e")
+    old = enrolment_request._der(
+        0x30, windows + extra[2 + len(enrolment_request._EXTENSION_REQUEST) :]
+    )
+    for more in (extra, old):
+        tag = enrolment_request._CONTEXT_0
+
+        made = patched(service_keys, tag, lambda content, more=more: more + content)
+
+        with pytest.raises(EnrolmentRefused):
+            read(made)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content * 2,
+        lambda content: content[:-1],
+        lambda content: b"",
+        # An x400Address; the length of the list is in its third byte.
+        lambda content: (
+            b"\x30\x81" + bytes([content[2] + 4]) + content[3:] + b"\xa3\x02\x05\x00"
+        ),
+    ],
+    ids=["twice", "cut", "empty", "a form that nobody knows"],
+)
+def test_names_that_cannot_be_read_are_refused(
+    service_keys: RsaKeys, change: Callable[[bytes], bytes]
+) -> None:
+    """Signed or not: what a parser stumbles over names nothing."""
+    tag = enrolment_request._OCTET_STRING
+
+    with pytest.raises(EnrolmentRefused):
+        read(patched(service_keys, tag, change))
 
 
 def test_a_key_is_not_had_by_copying_it(
@@ -149,7 +257,7 @@ def test_a_key_is_not_had_by_copying_it(
 def test_a_request_has_one_challenge(service_keys: RsaKeys) -> None:
     """None, or one that is empty or too long: refused."""
     key = service_keys._private_key
-    assert read(built(key, b"x"))[1] == "x"
+    assert read(built(key, b"x")).challenge == "x"
 
     for challenges in ((), (b"",), (b"x" * 256,)):
         with pytest.raises(EnrolmentRefused):
@@ -188,7 +296,7 @@ def test_short_hashes_are_refused(service_keys: RsaKeys) -> None:
     """SHA-224 and SHA-1 have no place here; SHA-512 has."""
     key = service_keys._private_key
 
-    assert read(built(key, b"x", digest=hashes.SHA512()))[1] == "x"
+    assert read(built(key, b"x", digest=hashes.SHA512())).challenge == "x"
     with pytest.raises(EnrolmentRefused):
         read(built(key, b"x", digest=hashes.SHA224()))
 
@@ -210,7 +318,7 @@ def test_a_changed_bit_is_never_believed(
             good = x509.load_der_x509_csr(request_of_ours)
             assert found.tbs_certrequest_bytes == good.tbs_certrequest_bytes
             assert found.signature == good.signature
-    assert read(request_of_ours)[0] == service_keys.public_key
+    assert read(request_of_ours).key == service_keys.public_key
 
 
 @given(st.binary(max_size=100))

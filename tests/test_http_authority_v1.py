@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from authority_fixtures import Answer, ask, authority_over, pem_of, served
 from conftest import TurnedClock
-from enrolment_fixtures import NAME, SIGNING_KEY, STORAGE_KEY, Desk, Service
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from enrolment_fixtures import (
+    NAME,
+    PQ_SIGNER,
+    SIGNING_KEY,
+    STORAGE_KEY,
+    Desk,
+    Service,
+)
 from receipt_sample import base64url
 
 from otpseal import enrolment_request, subscription
@@ -18,8 +26,11 @@ from otpseal.enrolment import EnrolmentDesk, Identity
 from otpseal.http.authority import create_authority_app
 from otpseal.public_jwk import parse, thumbprint
 from otpseal.signed_envelope import Signer
+from otpseal.suite import Suite
+from otpseal.trust import pin
 from otpseal.validity import Validity
 from otpseal.wiring_authority import jwks
+from otpseal.wiring_pq import pq_public_keys
 
 REFUSED = {
     "status": "error",
@@ -48,7 +59,7 @@ def site(tmp_path: Path, other_keys: RsaKeys, clock: TurnedClock) -> Iterator[Si
         app = create_authority_app(
             authority,
             desk=lambda: desk.desk,
-            jwks=lambda: jwks([SIGNING_KEY.public_key()]),
+            jwks=lambda: jwks([SIGNING_KEY.public_key(), *pq_public_keys(PQ_SIGNER)]),
             classic=False,
         )
         with served(app) as port:
@@ -68,7 +79,7 @@ def standard(raw: bytes) -> str:
 
 def test_from_a_ticket_to_a_receipt(site: Site, service: Service) -> None:
     """Enrol, open, confirm: after that the authority knows that the seed arrived."""
-    csr = service.request(site.desk.ticket())
+    csr = service.request(site.desk.ticket(), service.receipt_kid)
     key = base64url(service.receipt_public)
 
     answer = site.post("/v1/enrol", request=standard(csr), receipt_key=key)
@@ -104,6 +115,84 @@ def test_refused_tickets_look_alike(
     assert 1 == len({found.body for found in answers})
 
 
+def post_all(site: Site, service: Service, csr: bytes, **changes: bytes) -> Answer:
+    """Post a request with both keys beside it, or others in their place."""
+    keys = {
+        "receipt_key": service.receipt_public,
+        "pq_key": service.pq_key.public_key.raw,
+    }
+    sent = {name: base64url(raw) for name, raw in (keys | changes).items()}
+    return site.post("/v1/enrol", request=standard(csr), **sent)
+
+
+def test_a_pq_ticket_brings_a_pq_envelope(site: Site, service: Service) -> None:
+    """Enrol, open, confirm, in the suite pq."""
+    ticket = site.desk.ticket(suite=Suite.PQ)
+    csr = service.request(ticket, service.receipt_kid, service.pq_key.kid)
+
+    answer = post_all(site, service, csr)
+    envelope = answer.json["envelope"]
+    confirmed = site.post("/v1/receipts", receipt=service.receipt(envelope, event=9))
+
+    assert (200, 200) == (answer.status, confirmed.status)
+    assert service.pq_key.kid == service.open_pq(envelope).claims.audience
+    assert [9] == [row.event for row in site.desk.book.deliveries()]
+
+
+def test_keys_swapped_on_the_way_are_refused(site: Site, service: Service) -> None:
+    """Of receipts and of pq, to the byte as any refusal; then the good ones work."""
+    ticket = site.desk.ticket(suite=Suite.PQ)
+    csr = service.request(ticket, service.receipt_kid, service.pq_key.kid)
+    thief = Service(service.keys)
+    pq = thief.pq_key.public_key.raw
+    small = service.pq_key.public_key.raw[:-32] + bytes(32)
+
+    answers = [
+        post_all(site, service, csr, receipt_key=thief.receipt_public),
+        post_all(site, service, csr, pq_key=pq),
+        post_all(site, service, csr, pq_key=small),
+        post_all(site, service, service.request(ticket)),
+        site.post("/v1/enrol", request=standard(csr)),
+    ]
+
+    assert [(403, REFUSED)] * 5 == [(found.status, found.json) for found in answers]
+    assert 200 == post_all(site, service, csr).status
+
+
+def test_a_service_without_a_pq_key_is_told(site: Site, service: Service) -> None:
+    """Its ticket is good, and stays so: what has to change is a setting of its own."""
+    ticket = site.desk.ticket(suite=Suite.PQ)
+    csr = service.request(ticket, service.receipt_kid)
+    key = base64url(service.receipt_public)
+
+    answer = site.post("/v1/enrol", request=standard(csr), receipt_key=key)
+
+    assert 403 == answer.status
+    assert "OTPSEAL_ACCEPT_SUITES has to name pq" in answer.json["error"]
+    assert service.open_pq(service.enrol(site.desk.desk, ticket))
+
+
+def test_the_largest_request_fits(site: Site, service: Service) -> None:
+    """RSA-8192 with all keys beside it is read, and fails by its signature alone."""
+
+    class Large:
+        kid = ""
+        public_key = RSAPublicNumbers(65537, (1 << 8191) + 12345).public_key()
+
+        def pss_sign(self, message: bytes, *, salt_length: int) -> bytes:
+            return bytes(1024) if message and salt_length else b""
+
+        def oaep_decrypt(self, ciphertext: bytes, *, label: bytes | None) -> bytes:
+            raise AssertionError(ciphertext, label)
+
+    kids = (service.receipt_kid, service.pq_key.kid)
+    csr = enrolment_request.make(Large(), "x" * 64, kids)
+
+    answer = post_all(site, service, csr)
+
+    assert (403, REFUSED) == (answer.status, answer.json)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -115,6 +204,9 @@ def test_refused_tickets_look_alike(
         {"request": "AAAA", "receipt_key": "A" * 42},
         {"request": "AAAA", "receipt_key": "A" * 44},
         {"request": "AAAA", "receipt_key": "+" * 43},
+        {"request": "AAAA", "pq_key": None},
+        {"request": "AAAA", "pq_key": "A" * 43},
+        {"request": "AAAA", "pq_key": "A" * 1623},
     ],
 )
 def test_a_malformed_enrolment_is_a_400(site: Site, body: dict[str, object]) -> None:
@@ -144,13 +236,18 @@ def test_a_body_is_bounded(site: Site) -> None:
 
 
 def test_the_keys_are_published(site: Site) -> None:
-    """As a JWK Set, which a service can pin as it is."""
+    """As a JWK Set that a service can pin as it is: v1's key, and both of pq."""
     answer = ask(site.port, "GET", "/.well-known/jwks.json")
 
-    (jwk,) = answer.json["keys"]
-    key = SIGNING_KEY.public_key()
-    assert key == parse(jwk)
-    assert (thumbprint(key), "sig", "Ed25519") == (jwk["kid"], jwk["use"], jwk["alg"])
+    jwks = answer.json["keys"]
+    keys = [SIGNING_KEY.public_key(), *pq_public_keys(PQ_SIGNER)]
+    assert keys == [parse(jwk) for jwk in jwks]
+    kinds = [("OKP", "Ed25519"), ("OKP", "Ed25519"), ("AKP", "ML-DSA-65")]
+    assert kinds == [(jwk["kty"], jwk["alg"]) for jwk in jwks]
+    assert [(thumbprint(key), "sig") for key in keys] == [
+        (jwk["kid"], jwk["use"]) for jwk in jwks
+    ]
+    assert set(map(thumbprint, keys)) == set(pin("hq", "", answer.body, now=0.0).keys)
 
 
 @pytest.mark.parametrize(

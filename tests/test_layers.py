@@ -125,7 +125,7 @@ ALLOWED: dict[str, set[str]] = {
     "own_certificate": {*RULES, "certificate_profile", "seed_claims"},
     "certificates": {*RULES, "keypolicy", "public_jwk", "certificate_profile"},
     "tls_certificates": {"errors", "certificates"},
-    "enrolment_request": {*RULES, "keypolicy", "storage_key"},
+    "enrolment_request": {*RULES, "keypolicy", "storage_key", "requested_keys"},
     "trust_material": {*RULES, "public_jwk", "certificate_profile"},
     "trust": {*RULES, "account_id", "public_jwk", "certificate_profile"}
     | {"trust_material", "seed_claims"},
@@ -135,6 +135,7 @@ ALLOWED: dict[str, set[str]] = {
     "signed_envelope": {*RULES, "jose_header", "keypolicy", "public_jwk"}
     | {"seed_claims", "signers", "stumbling", "suite"},
     "pq_keys": {*RULES, "public_jwk"},
+    "requested_keys": {*RULES, "public_jwk", "pq_keys"},
     "pq_envelope": {*RULES, "pq_keys", "seed_claims"}
     | {"signers", "stumbling", "suite"},
     "storage_key": {*RULES, "padding"},
@@ -187,15 +188,16 @@ ALLOWED: dict[str, set[str]] = {
     "envelopes": {*LEDGER, *SENDERS, "ledger", *PARTS[:6]},
     "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
-    "subscribers": {*LEDGER, "ledger", "receipt_form"},
+    "subscribers": {*LEDGER, "ledger", "receipt_form", "suite"},
     "key_lifecycle": {*LEDGER, "ledger", "ports_key_files"},
     "key_ring": {*LEDGER, "ledger", "key_lifecycle"},
     "key_report": {*LEDGER, "ledger", "key_lifecycle", "service_keys"},
     "key_watch": LEDGER,
     "storage_rotation": {*LEDGER, "ledger", "key_lifecycle", "key_watch"}
     | {"trust", "trust_book"},
-    "enrolment": {*LEDGER, "ledger", "receipt", "validity"}
-    | {"public_jwk", "seed_claims", "signed_envelope"},
+    "issuing": {*LEDGER, *SENDERS, "ledger", "requested_keys", "validity"}
+    - {"trust", "trust_book"},
+    "enrolment": {*LEDGER, "ledger", "receipt", "requested_keys", "issuing", "suite"},
     "service": {*LEDGER, *SENDERS, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
     "clock_admin": {*LEDGER, "ledger", "timekeeper"},
@@ -222,6 +224,7 @@ ALLOWED: dict[str, set[str]] = {
     "adapters.key_siblings": {*LEDGER, "ports_key_files", "adapters.file_keys"},
     "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
     "adapters.signing_swap": {*RULES, "adapters.file_keys", "adapters.signing_files"},
+    "adapters.pq_signing_file": {*RULES, "keypolicy", "pq_keys", "adapters.file_keys"},
     "adapters.tls_files": {*RULES, "keypolicy", "certificates", "tls_certificates"}
     | {"adapters.file_keys"},
     "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
@@ -275,6 +278,8 @@ ALLOWED: dict[str, set[str]] = {
         "config",
         "enrolment",
         "enrolment_request",
+        "issuing",
+        "pq_keys",
         "public_jwk",
         "seed_claims",
         "signed_envelope",
@@ -282,12 +287,15 @@ ALLOWED: dict[str, set[str]] = {
         "unlocking",
         "validity",
     },
+    "wiring_pq": {"adapters.pq_signing_file", "config", "pq_keys", "public_jwk"}
+    | {"wiring_authority"},
     "wiring_renewal": {*LEDGER, "ledger", "adapters.file_keys"}
     | {"adapters.signing_files", "adapters.signing_swap"}
     | {"certificate_profile", "certificates", "public_jwk", "validity"}
-    | {"config", "unlocking", "wiring_authority"},
+    | {"config", "unlocking", "wiring_authority", "wiring_pq"},
     "signing_watch": {*LEDGER, "adapters.signing_files", "config", "enrolment"}
-    | {"unlocking", "validity", "wiring_authority"},
+    | {"adapters.pq_signing_file", "pq_keys"}
+    | {"unlocking", "validity", "wiring_authority", "wiring_pq"},
     "wiring_admin": {
         *LEDGER,
         *ADMIN,
@@ -316,6 +324,7 @@ INSIDE = {
     *SENDERS,
     "subscribers",
     "enrolment",
+    "requested_keys",
     "receipt",
     "key_records",
     "key_lifecycle",
@@ -334,6 +343,7 @@ INSIDE = {
     "signing_watch",
     "validity",
     "own_certificate",
+    "wiring_pq",
     "unlocking",
     "secret_files",
     "ledger",

@@ -160,3 +160,18 @@ def test_a_pq_key_that_does_not_open_is_not_replaced(
 
     with pytest.raises(SeedUnreadable):
         ServiceKeys(store, StorageKey.generate(), clock).pq_jwks()
+
+
+def test_the_pq_key_that_is_sealed_to_is_the_published_one(
+    store: Store, storage_key: StorageKey, clock: TurnedClock
+) -> None:
+    """The first is made when it is asked for; then it stays, and opens."""
+    made = ServiceKeys(store, storage_key, clock).pq_import_key()
+
+    own = ServiceKeys(store, storage_key, clock)
+    (jwk,) = own.pq_jwks()
+    assert made == own.pq_import_key()
+    assert (made.kid, made.jwk["pub"]) == (jwk["kid"], jwk["pub"])
+    opening = own.pq_key(made.kid)
+    assert opening is not None
+    assert made == opening.public_key

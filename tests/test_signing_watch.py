@@ -1,5 +1,6 @@
 """A running authority signs by its files as they are, and by nothing that has ended."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from otpseal.config import PinnedBy, Settings
 from otpseal.errors import CertificateExpired
 from otpseal.signing_watch import SigningWatch
 from otpseal.subscribers import Offer
+from otpseal.suite import Suite
 from otpseal.wiring_authority import make_book, make_desk, signing_directory
+from otpseal.wiring_pq import initialise_pq
 from otpseal.wiring_renewal import renew
 
 
@@ -48,6 +51,47 @@ def test_a_renewal_needs_no_restart(
     assert [done.kid] == [key["kid"] for key in watch.jwks()["keys"]]
     assert done.kid == public_jwk.thumbprint(identity.signer.key.public_key())
     assert before.certificate != watch.files().certificate
+
+
+def test_a_pair_that_is_added_needs_no_restart(
+    authority: Settings, watch: SigningWatch, clock: TurnedClock
+) -> None:
+    """Envelopes of the suite pq, and what services pin; a renewal leaves it there."""
+    assert len(watch.jwks()["keys"]) == 1
+
+    pair = initialise_pq(authority)
+
+    with opened_at(authority, clock) as opened:
+        assert watch.desk(opened)._identity.pq_signer is not None
+        done = renew(opened, authority, new_key=True, clock=clock)
+    written = json.loads(done.jwks.read_text())
+    assert [key["kid"] for key in written["keys"]] == [done.kid, *pair.kids]
+    assert written == watch.jwks()
+
+
+def test_an_expired_certificate_ends_nothing_of_the_suite_pq(
+    authority: Settings, clock: TurnedClock, service_keys: RsaKeys
+) -> None:
+    """It travels with the other suite's envelopes alone."""
+    initialise_pq(authority)
+    clock.turn(366 * DAY)
+    watch = signing_watch.watch(authority)
+    assert watch is not None
+    with opened_at(authority, clock) as opened:
+        book = make_book(opened, clock=clock)
+        book.add("shop")
+        answered = {}
+        for suite in (Suite.V1, Suite.PQ):
+            ticket = book.give_ticket("shop", Offer("a", suite=suite)).ticket
+            files, pair = watch._found()
+            desk = make_desk(opened, authority, files, pq_signer=pair, clock=clock)
+            service = Service(service_keys)
+            try:
+                answered[suite] = bool(service.enrol(desk, ticket))
+            except CertificateExpired:
+                answered[suite] = False
+
+    assert answered == {Suite.V1: False, Suite.PQ: True}
 
 
 def test_what_did_not_change_is_not_read_again(watch: SigningWatch) -> None:

@@ -9,6 +9,7 @@ from test_store_contract import BIG, BYTES, REAL
 
 from otpseal.ports import Store
 from otpseal.subscription import IssuedEnvelope, Subscriber, Ticket
+from otpseal.suite import Suite
 from otpseal.totp import OtpType, Parameters
 
 NAMES = st.text("abc/.-", min_size=1, max_size=30)
@@ -35,6 +36,7 @@ TICKETS = st.builds(
     label=TEXTS,
     kid=st.none() | NAMES,
     answer=st.none() | TEXTS,
+    suite=st.sampled_from(Suite),
 )
 ENVELOPES = st.builds(
     IssuedEnvelope,
@@ -50,6 +52,7 @@ ENVELOPES = st.builds(
     receipt_key=st.none() | BYTES,
     receipt=st.none() | TEXTS,
     confirmed_at=st.none() | REAL,
+    suite=st.sampled_from(Suite),
 )
 
 

@@ -123,9 +123,8 @@ def test_a_ticket_is_for_one_subscriber_and_account(
         ticket.issuer,
         ticket.label,
     )
-    assert ("authority.ticket-made", "a/b", {"subscriber": "shop"}) == events(memory)[
-        -1
-    ]
+    detail = {"subscriber": "shop", "suite": "v1"}
+    assert ("authority.ticket-made", "a/b", detail) == events(memory)[-1]
 
 
 def test_a_ticket_rests_hashed(on_disk: SubscriberBook, tmp_path: Path) -> None:

@@ -194,10 +194,10 @@ class Kind(StrEnum):
     """A `subscriber` was revoked, and with it all its tickets."""
 
     TICKET_MADE = "authority.ticket-made"
-    """A ticket was made for a `subscriber` and the event's account."""
+    """A ticket was made for a `subscriber` and the event's account; `suite`."""
 
     ENVELOPE_ISSUED = "authority.envelope-issued"
-    """A `subscriber` enrolled with its ticket; `kid`, `jti`, `seq`."""
+    """A `subscriber` enrolled with its ticket; `suite`, `kid`, `jti`, `seq`."""
 
     ENVELOPE_REPEATED = "authority.envelope-repeated"
     """The same ticket and key had the same answer again, `count` times."""

@@ -1,4 +1,7 @@
-"""How keys are named: RFC 7638 thumbprints with SHA-256, 43 base64url characters."""
+"""How keys are named: RFC 7638 thumbprints with SHA-256, 43 base64url characters.
+
+Where a URI has to name a key, it is that of RFC 9278 with this thumbprint in it.
+"""
 
 import hashlib
 import json
@@ -8,6 +11,7 @@ from typing import Final
 
 from otpseal import base64url
 
+_URI: Final = "urn:ietf:params:oauth:jwk-thumbprint:sha-256:"
 _KID: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 
@@ -21,3 +25,14 @@ def is_kid(value: object) -> bool:
     """Tell whether this can be the thumbprint of a key."""
     # By bytes: a lone surrogate that came through JSON must not reach a database.
     return isinstance(value, str) and _KID.fullmatch(value) is not None
+
+
+def uri_of(kid: str) -> str:
+    """Return the URI of a key (RFC 9278 section 3)."""
+    return _URI + kid
+
+
+def kid_in(uri: str) -> str | None:
+    """Return the thumbprint in such a URI, in its one spelling; None in any other."""
+    kid = uri.removeprefix(_URI)
+    return kid if kid != uri and is_kid(kid) else None

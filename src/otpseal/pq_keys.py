@@ -43,6 +43,8 @@ MARKER: Final = "otpseal-pq1"
 SEED_BYTES: Final = 32
 _KEM_SEED_BYTES: Final = 64
 _KEM_PUBLIC_BYTES: Final = 1184
+#: Of a public import key.
+IMPORT_KEY_BYTES: Final = _KEM_PUBLIC_BYTES + 32
 _EXPANDED_BYTES: Final = 96
 
 

@@ -19,7 +19,7 @@ from otpseal.errors import SeedUnreadable
 from otpseal.ledger import Ledger
 from otpseal.ports import Clock, Store, Transaction
 from otpseal.ports_keys import ServiceKeyRow
-from otpseal.pq_keys import SEED_BYTES, ImportKey
+from otpseal.pq_keys import SEED_BYTES, ImportKey, ImportPublicKey
 from otpseal.secret import Secret
 from otpseal.storage_key import StorageKey
 
@@ -87,6 +87,17 @@ class ServiceKeys:
                     if row.kid == kid:
                         self._pq[kid] = self._opened(row, PQ)
         return self._pq.get(kid)
+
+    def pq_import_key(self) -> ImportPublicKey:
+        """Return the public key that seeds are to be sealed to; makes a first one.
+
+        Raises:
+            SeedUnreadable: what rests in the store does not open.
+            StoreUnavailable: there is no key.
+        """
+        with self._store.transaction() as tx:
+            _, key = self._newest(tx, PQ)
+        return key.public_key
 
     def receipt_jwks(self) -> list[Jwk]:
         """Return the public halves that receipts verify by; none before the first."""

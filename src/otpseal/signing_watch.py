@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from otpseal.adapters.pq_signing_file import PQ_SIGNING_NAME
 from otpseal.adapters.signing_files import (
     CA_CERTIFICATE_NAME,
     CA_KEY_NAME,
@@ -23,6 +24,7 @@ from otpseal.config import PinnedBy, Settings
 from otpseal.enrolment import EnrolmentDesk
 from otpseal.errors import OtpsealError
 from otpseal.ports import Clock
+from otpseal.pq_keys import PqSigner
 from otpseal.unlocking import Opened
 from otpseal.validity import Validity, renewal_due
 from otpseal.wiring_authority import (
@@ -31,6 +33,7 @@ from otpseal.wiring_authority import (
     make_desk,
     signing_directory,
 )
+from otpseal.wiring_pq import load_pq, pq_public_keys
 
 _NAMES: Final = (
     SIGNING_KEY_NAME,
@@ -38,6 +41,7 @@ _NAMES: Final = (
     NEXT_CERTIFICATE_NAME,
     CA_KEY_NAME,
     CA_CERTIFICATE_NAME,
+    PQ_SIGNING_NAME,
 )
 
 _log = logging.getLogger("otpseal")
@@ -51,46 +55,59 @@ class SigningWatch:
     Args:
         settings: name and place.
         files: what was loaded.
+        pair: what envelopes of the suite pq are signed with, if there is one.
         stamp: how the files were before that.
     """
 
-    def __init__(self, settings: Settings, files: SigningFiles, stamp: _Stamp) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        files: SigningFiles,
+        pair: PqSigner | None,
+        stamp: _Stamp,
+    ) -> None:
         self._settings = settings
         self._directory = signing_directory(settings)
         self._files = files
+        self._pair = pair
         self._stamp = stamp
         self._lock = threading.Lock()
 
     def files(self) -> SigningFiles:
         """Return what is to be signed with now."""
+        return self._found()[0]
+
+    def _found(self) -> tuple[SigningFiles, PqSigner | None]:
         # Before they are read: what changes meanwhile is seen the next time.
         stamp = _stamp_of(self._directory)
         with self._lock:
             if stamp != self._stamp:
                 self._stamp = stamp
                 self._read()
-            return self._files
+            return self._files, self._pair
 
     def desk(self, opened: Opened) -> EnrolmentDesk:
         """Return what answers subscribers, with what is to be signed with now."""
-        return make_desk(opened, self._settings, self.files())
+        files, pair = self._found()
+        return make_desk(opened, self._settings, files, pq_signer=pair)
 
     def jwks(self) -> dict[str, Any]:
-        """Return the signing key that counts now, as a JWK Set."""
-        return jwks([self.files().key.public_key()])
+        """Return the signing keys that count now, as a JWK Set."""
+        files, pair = self._found()
+        return jwks([files.key.public_key(), *pq_public_keys(pair)])
 
     def _read(self) -> None:
         try:
-            found = load_signing(self._settings)
+            found, pair = load_signing(self._settings), load_pq(self._settings)
         except OtpsealError as error:
             _log.error("the signing files changed, and are not taken: %s", error)
             return
-        if found is None:
+        if found is None or (pair is None and self._pair is not None):
             _log.error(
                 "the signing files are gone: what they held is used until a restart"
             )
             return
-        self._files = found
+        self._files, self._pair = found, pair
         _log.info(
             "the signing files changed: the certificate is %s",
             f"{found.certificate.serial_number:x}",
@@ -110,8 +127,8 @@ def watch(settings: Settings) -> SigningWatch | None:
         KeyUnavailable, KeyRefused, ConfigurationError: as `load_signing`.
     """
     stamp = _stamp_of(signing_directory(settings))
-    files = load_signing(settings)
-    return None if files is None else SigningWatch(settings, files, stamp)
+    files, pair = load_signing(settings), load_pq(settings)
+    return None if files is None else SigningWatch(settings, files, pair, stamp)
 
 
 def due(settings: Settings, *, clock: Clock = time.time) -> str | None:

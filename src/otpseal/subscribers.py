@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from otpseal import subscription
 from otpseal.account_id import parse_account_id
 from otpseal.audit import Event, Kind
-from otpseal.errors import SubscriberRefused
+from otpseal.errors import ParametersRefused, SubscriberRefused
 from otpseal.ledger import Ledger
 from otpseal.ports import Clock, Store
 from otpseal.receipt_form import parse
 from otpseal.secret import Secret
 from otpseal.storage_key import StorageKey
 from otpseal.subscription import Subscriber, Ticket
+from otpseal.suite import Suite
 from otpseal.totp import CLASSIC, Parameters
 
 #: How long an expired ticket stays to be looked at, in seconds.
@@ -32,12 +33,14 @@ class Offer:
         parameters: of the seed that will be made.
         issuer: shown by authenticator apps; at most 128 bytes of UTF-8.
         label: likewise.
+        suite: the form of the envelope, v1 or pq.
     """
 
     account: str
     parameters: Parameters = CLASSIC
     issuer: str = ""
     label: str = ""
+    suite: Suite = Suite.V1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Delivered:
     Attributes:
         subscriber: who asked for it.
         account: the account that its seed is for.
+        suite: its form.
         kid: the import key that it is sealed to.
         jti: its id.
         sequence: its `seq`.
@@ -70,6 +74,7 @@ class Delivered:
 
     subscriber: str
     account: str
+    suite: Suite
     kid: str
     jti: str
     sequence: int
@@ -140,12 +145,15 @@ class SubscriberBook:
         """Make a ticket for one account; it is good for a day, and for one key.
 
         Raises:
-            AccountIdRefused, ParametersRefused: what cannot be.
+            AccountIdRefused, ParametersRefused: what cannot be; nobody signs what is
+                sealed in the classic form.
             SubscriberRefused: no such subscriber, or a text that is too long.
             StoreUnavailable: nothing was made.
         """
         parse_account_id(offer.account)
         offer.parameters.check()
+        if offer.suite not in subscription.SUITES:
+            raise ParametersRefused("a ticket is for an envelope of the suite v1 or pq")
         for text in (offer.issuer, offer.label):
             _check_shown(text)
         ticket = subscription.new_ticket(secrets.token_bytes(subscription.TICKET_BYTES))
@@ -164,10 +172,11 @@ class SubscriberBook:
                     parameters=offer.parameters,
                     issuer=offer.issuer,
                     label=offer.label,
+                    suite=offer.suite,
                 )
             )
             tx.prune_tickets(now - _KEPT_S)
-            detail = {"subscriber": name}
+            detail: dict[str, int | str] = {"subscriber": name, "suite": offer.suite}
             event = Event(Kind.TICKET_MADE, now, offer.account, detail)
             Ledger(tx, self._storage_key).record(event)
         return NewTicket(ticket, until)
@@ -180,6 +189,7 @@ class SubscriberBook:
             Delivered(
                 subscriber=row.subscriber,
                 account=row.account,
+                suite=row.suite,
                 kid=row.kid,
                 jti=row.jti,
                 sequence=row.sequence,

@@ -29,6 +29,9 @@ TICKET_LIFETIME_S: Final = 86_400
 #: repeated answer is never a stale one.
 ENVELOPE_LIFETIME_S: Final = 7 * 86_400
 
+#: What a ticket can be for.
+SUITES: Final = (Suite.V1, Suite.PQ)
+
 #: RFC 4226 section 4, R6, and RFC 6238 section 5.1: as long as the hash.
 SEED_BYTES: Final = {"SHA1": 20, "SHA256": 32, "SHA512": 64}
 
@@ -101,6 +104,7 @@ class IssuedEnvelope:
             if the service named none.
         receipt: the receipt, once one verified.
         confirmed_at: when that was, in Unix seconds.
+        suite: its form.
     """
 
     jti: str
@@ -115,6 +119,7 @@ class IssuedEnvelope:
     receipt_key: bytes | None = None
     receipt: str | None = None
     confirmed_at: float | None = None
+    suite: Suite = Suite.V1
 
     @property
     def place(self) -> str:

@@ -18,10 +18,12 @@ from otpseal.adapters.file_keys import generate_private_key
 from otpseal.adapters.signing_files import SigningFiles, SigningKey
 from otpseal.certificates import Issuer
 from otpseal.config import PinnedBy, Settings
-from otpseal.enrolment import Certify, EnrolmentDesk, Identity
+from otpseal.enrolment import EnrolmentDesk
 from otpseal.enrolment_request import read
 from otpseal.errors import ConfigurationError
+from otpseal.issuing import Certify, Identity
 from otpseal.ports import Clock
+from otpseal.pq_keys import PqSigner
 from otpseal.public_jwk import VerifyingKey
 from otpseal.signed_envelope import Signer
 from otpseal.subscribers import SubscriberBook
@@ -103,9 +105,10 @@ def make_desk(
     settings: Settings,
     files: SigningFiles,
     *,
+    pq_signer: PqSigner | None = None,
     clock: Clock = time.time,
 ) -> EnrolmentDesk:
-    """Return what answers subscribers."""
+    """Return what answers subscribers; without the pair, with no suite pq."""
     by_ca = settings.authority_pinned_by is PinnedBy.CA
     chain = (certificates.der(files.certificate),) if by_ca else ()
     identity = Identity(
@@ -113,6 +116,7 @@ def make_desk(
         signer=Signer(files.key, chain),
         certify=_certify(files),
         valid=Validity.of(files.certificate) if by_ca else ALWAYS,
+        pq_signer=pq_signer,
     )
     return EnrolmentDesk(
         opened.store,
@@ -136,10 +140,11 @@ def jwks(keys: Sequence[VerifyingKey]) -> dict[str, Any]:
 def _jwk(key: VerifyingKey) -> dict[str, str]:
     algorithm = "PS256" if isinstance(key, RSAPublicKey) else "Ed25519"
     return {
+        "alg": algorithm,
+        # Of an ML-DSA key the algorithm is one of these.
         **public_jwk.canonical(key),
         "kid": public_jwk.thumbprint(key),
         "use": "sig",
-        "alg": algorithm,
     }
 
 
@@ -148,7 +153,10 @@ def _certify(files: SigningFiles) -> Certify | None:
         return None
     issuer = Issuer(files.ca_certificate, files.ca_key)
 
-    def certify(key: RSAPublicKey, subscriber: str, now: float) -> str:
+    def certify(key: RSAPublicKey, subscriber: str, now: float) -> str | None:
+        # Services that pin the key care for no CA, and get their seeds all the same.
+        if not Validity.of(files.ca_certificate).includes(now):
+            return None
         made = issuer.issue_subscriber(subscriber, key, now=now)
         return certificates.pem(made).decode("ascii")
 

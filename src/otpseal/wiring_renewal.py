@@ -36,6 +36,7 @@ from otpseal.wiring_authority import (
     load_signing,
     signing_directory,
 )
+from otpseal.wiring_pq import load_pq, pq_public_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ def renew(
             raise
         reached(Step.RECORDED)
         signing_swap.promote(directory, new_key=new_key, reached=reached)
-        key_set = jwks([files.key.public_key()])
+        pair = pq_public_keys(load_pq(settings))
+        key_set = jwks([files.key.public_key(), *pair])
         content = json.dumps(key_set, indent=2).encode("ascii") + b"\n"
         signing_swap.replace(directory / JWKS_NAME, content)
     return Renewed(

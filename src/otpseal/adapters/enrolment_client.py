@@ -48,12 +48,15 @@ class AuthorityConnection:
     ca_file: Path | None = None
     insecure_http: bool = False
 
-    def enrol(self, csr: bytes, receipt_key: bytes) -> Answer:
+    def enrol(
+        self, csr: bytes, receipt_key: bytes, pq_key: bytes | None = None
+    ) -> Answer:
         """Send a request; the same one again has the same answer.
 
         Args:
-            csr: PKCS#10, DER.
+            csr: PKCS#10, DER, which names the other keys.
             receipt_key: the raw Ed25519 key that the receipt will be signed by.
+            pq_key: the raw import key of the suite pq; None to have no such envelope.
 
         Raises:
             ConfigurationError: the CA file is none; nothing was sent.
@@ -63,6 +66,8 @@ class AuthorityConnection:
             "request": base64.b64encode(csr).decode("ascii"),
             "receipt_key": base64url.encode(receipt_key),
         }
+        if pq_key is not None:
+            request["pq_key"] = base64url.encode(pq_key)
         content = self._ask(_ENROL, request)
         envelope, certificate = content.get("envelope"), content.get("certificate")
         if not isinstance(envelope, str) or not _is_envelope(envelope):

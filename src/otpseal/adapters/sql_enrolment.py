@@ -95,14 +95,14 @@ class EnrolmentTables(Tables):
         table = schema.issued_envelopes
         query = select(table).where(table.c.digest == digest).with_for_update()
         row = self._connection.execute(query).mappings().one_or_none()
-        return None if row is None else IssuedEnvelope(**row)
+        return None if row is None else _issued(row)
 
     def issued_envelopes(self) -> list[IssuedEnvelope]:
         """See `otpseal.ports_enrolment`."""
         table = schema.issued_envelopes
         query = select(table).order_by(table.c.issued_at, table.c.jti)
         rows = self._connection.execute(query).mappings()
-        return [IssuedEnvelope(**row) for row in rows]
+        return [_issued(row) for row in rows]
 
 
 def _ticket(row: RowMapping) -> Ticket:
@@ -113,3 +113,11 @@ def _ticket(row: RowMapping) -> Ticket:
         return Ticket(**values, parameters=parameters, suite=suite)
     except (ParametersRefused, TypeError, ValueError):
         raise damaged("enrolment_tickets") from None
+
+
+def _issued(row: RowMapping) -> IssuedEnvelope:
+    values: dict[str, Any] = dict(row)
+    try:
+        return IssuedEnvelope(**values | {"suite": Suite(values["suite"])})
+    except (TypeError, ValueError):
+        raise damaged("issued_envelopes") from None

@@ -263,6 +263,7 @@ issued_envelopes = Table(
     Column("receipt_key", LargeBinary, nullable=True),
     Column("receipt", Text, nullable=True),
     Column("confirmed_at", Double, nullable=True),
+    Column("suite", String(8), nullable=False, server_default="v1"),
     # The greatest sequence of an account is read for every envelope.
     Index("issued_envelopes_account", "account", "sequence"),
 )

@@ -1,17 +1,23 @@
 """`otpseal authority`: its signing keys, its subscribers and their tickets."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from otpseal.cli.authority import AuthorityDir, authority_settings
 from otpseal.cli.files import replace_file
 from otpseal.cli.options import AsJson, KeyFile, print_json
+from otpseal.config import Settings
+from otpseal.errors import ConfigurationError
 from otpseal.ledger import rfc3339
 from otpseal.subscribers import Delivered, Offer
+from otpseal.suite import Suite
 from otpseal.totp import OtpType, Parameters
 from otpseal.wiring import open_authority
+
+if TYPE_CHECKING:
+    from otpseal.adapters.signing_files import SigningFiles
 
 subscriber_app = typer.Typer(
     no_args_is_help=True, help="Say who may enrol with this authority."
@@ -31,28 +37,44 @@ def init(
     rsa_ca: Annotated[
         bool, typer.Option("--rsa-ca", help="An RSA-3072 CA and not one of P-256.")
     ] = False,
+    add_pq: Annotated[
+        bool,
+        typer.Option(
+            "--add-pq",
+            help="Make nothing but the pair of the suite pq, for an authority that has"
+            " none.",
+        ),
+    ] = False,
     data_dir: AuthorityDir = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the signing key and the CA, and write what services pin: one of two files.
+    """Make the signing keys and the CA, and write what services pin: one of two files.
 
     Nothing is overwritten. Give a service the JWKS, or the CA's certificate if the
-    signing key is to change without a word to it (OTPSEAL_AUTHORITY_PINNED_BY=ca).
+    signing key is to change without a word to it (OTPSEAL_AUTHORITY_PINNED_BY=ca);
+    then it takes no envelopes of the suite pq, for which there are no certificates.
     """
-    from otpseal import wiring_authority
+    from otpseal import wiring_authority, wiring_pq
     from otpseal.adapters.signing_files import CA_CERTIFICATE_NAME
 
     settings = authority_settings(data_dir=data_dir, key_file=key_file)
-    files = wiring_authority.initialise(settings, ps256=ps256, rsa_ca=rsa_ca)
+    wiring_pq.refuse_pq(settings)
+    if add_pq:
+        files = _initialised(settings, alone=not (ps256 or rsa_ca))
+    else:
+        files = wiring_authority.initialise(settings, ps256=ps256, rsa_ca=rsa_ca)
+    pair = wiring_pq.initialise_pq(settings)
     directory = wiring_authority.signing_directory(settings)
-    key_set = wiring_authority.jwks([files.key.public_key()])
+    keys = [files.key.public_key(), *wiring_pq.pq_public_keys(pair)]
+    key_set = wiring_authority.jwks(keys)
     path = directory / wiring_authority.JWKS_NAME
     content = json.dumps(key_set, indent=2).encode("ascii") + b"\n"
     replace_file(path, content, advice="the running authority shows the same")
     told = {
         "name": settings.authority_name,
         "kid": key_set["keys"][0]["kid"],
+        "pq_kids": list(pair.kids),
         "jwks": str(path),
         "ca": str(directory / CA_CERTIFICATE_NAME),
     }
@@ -60,9 +82,33 @@ def init(
         print_json(told)
         return
     typer.echo(f"authority {told['name']} signs by key {told['kid']}")
+    typer.echo("envelopes of the suite pq by both of these:")
+    for kid in pair.kids:
+        typer.echo(f"  {kid}")
+    if add_pq:
+        typer.echo("services that are to take the suite pq pin the keys anew")
     typer.echo("services pin one of these, and the authority's name:")
     typer.echo(f"  its keys: {told['jwks']}")
     typer.echo(f"  its CA:   {told['ca']}")
+
+
+def _initialised(settings: Settings, *, alone: bool) -> "SigningFiles":
+    """Return the signing files that there are.
+
+    Raises:
+        ConfigurationError: there are none, or others are asked for.
+    """
+    from otpseal.wiring_authority import load_signing
+
+    if not alone:
+        raise ConfigurationError("--add-pq makes one pair alone: give it by itself")
+    files = load_signing(settings)
+    if files is None:
+        raise ConfigurationError(
+            "this authority has no signing key yet: run `otpseal authority init`, which"
+            " makes the pair too"
+        )
+    return files
 
 
 @subscriber_app.command("add")
@@ -125,6 +171,14 @@ def ticket(
     period: Annotated[int, typer.Option(help="Seconds of a step, 15 to 300.")] = 30,
     issuer: Annotated[str, typer.Option(help="Shown by authenticator apps.")] = "",
     label: Annotated[str, typer.Option(help="Shown by authenticator apps.")] = "",
+    suite: Annotated[
+        Suite,
+        typer.Option(
+            metavar="v1|pq",
+            help="Form of the envelope; pq also holds against a quantum computer, and"
+            " the service has to have pinned the JWKS.",
+        ),
+    ] = Suite.V1,
     data_dir: AuthorityDir = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
@@ -135,9 +189,16 @@ def ticket(
     of `otpseal seed enrol --ticket-file`.
     """
     from otpseal.wiring_authority import make_book
+    from otpseal.wiring_pq import load_pq
 
-    offer = Offer(account, Parameters(algorithm, digits, period, kind), issuer, label)
+    parameters = Parameters(algorithm, digits, period, kind)
+    offer = Offer(account, parameters, issuer, label, suite)
     settings = authority_settings(data_dir=data_dir, key_file=key_file)
+    if suite is Suite.PQ and load_pq(settings) is None:
+        raise ConfigurationError(
+            "this authority has no signing pair of the suite pq: run `otpseal authority"
+            " init --add-pq`"
+        )
     with open_authority(settings) as opened:
         made = make_book(opened).give_ticket(subscriber, offer)
     text, until = made.ticket.reveal().decode("ascii"), rfc3339(made.expires_at)
@@ -180,6 +241,7 @@ def _described(row: Delivered) -> dict[str, object]:
     return {
         "subscriber": row.subscriber,
         "account": row.account,
+        "suite": row.suite,
         "kid": row.kid,
         "jti": row.jti,
         "seq": row.sequence,

@@ -13,6 +13,7 @@ from otpseal.config import load_settings
 from otpseal.errors import AuthorityUnusable, ConfigurationError
 from otpseal.receipt import MAX_CHARS
 from otpseal.secret_files import read_secret_file
+from otpseal.suite import Suite
 from otpseal.wiring import open_service
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="Where the authority answers.")]
@@ -75,9 +76,14 @@ def enrol(
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     with open_service(settings) as opened:
         own_key = opened.keys.public_key
-        csr = enrolment_request.make(opened.keys, challenge)
-        _, key = opened.service.own_keys.receipt_key()
-        answer = authority.enrol(csr, key.public_key().public_bytes_raw())
+        own = opened.service.own_keys
+        kid, key = own.receipt_key()
+        pq = own.pq_import_key() if Suite.PQ in opened.service.suites else None
+        named = [kid] if pq is None else [kid, pq.kid]
+        csr = enrolment_request.make(opened.keys, challenge, named)
+        answer = authority.enrol(
+            csr, key.public_key().public_bytes_raw(), None if pq is None else pq.raw
+        )
         brought = opened.service.envelopes.bring(answer.envelope)
         is_kept = enrol_certificate.keep(
             certificate_out,

@@ -29,6 +29,7 @@ from otpseal.errors import (
     RequestRefused,
     SeedUnreadable,
     StoreUnavailable,
+    SuiteRefused,
 )
 from otpseal.http.authority_v1 import Call, SubscriberCalls
 from otpseal.http.complaints import Complaints
@@ -63,6 +64,7 @@ _STATUSES: Final[dict[type[OtpsealError], int]] = {
     CapacityReached: 409,
     EnrolmentRefused: 403,
     ReceiptRefused: 403,
+    SuiteRefused: 403,
 }
 _ANSWERS: Final[dict[type[OtpsealError], Refusal]] = {
     Overloaded: Refusal(429, "Too many requests", _RETRY_SOON),

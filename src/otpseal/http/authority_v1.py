@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from otpseal import base64url
-from otpseal.enrolment import RECEIPT_KEY_BYTES, EnrolmentDesk
+from otpseal.enrolment import EnrolmentDesk
 from otpseal.http.limits import WorkQueue
 from otpseal.http.wire import BadRequest, Receive, Refusal, Scope, read_json_object
+from otpseal.requested_keys import PQ_KEY_BYTES, RECEIPT_KEY_BYTES
 
 #: Where each call is.
 ENROL: Final = "/v1/enrol"
@@ -19,8 +20,11 @@ JWKS: Final = "/.well-known/jwks.json"
 
 _NO_REQUEST: Final = Refusal(400, "request must be a PKCS#10 request in base64")
 _NO_RECEIPT: Final = Refusal(400, "receipt must be a text")
-_NO_KEY: Final = Refusal(
+_NO_RECEIPT_KEY: Final = Refusal(
     400, "receipt_key must be an Ed25519 public key: 32 bytes in base64url"
+)
+_NO_PQ_KEY: Final = Refusal(
+    400, "pq_key must be an import key of the suite pq: 1216 bytes in base64url"
 )
 
 Json = dict[str, Any]
@@ -55,13 +59,10 @@ class SubscriberCalls:
     async def _enrol(self, scope: Scope, receive: Receive) -> Json:
         body = await _read(scope, receive)
         csr = _decoded(body.get("request"), _base64, _NO_REQUEST)
-        receipt_key = None
-        if "receipt_key" in body:
-            receipt_key = _decoded(body["receipt_key"], base64url.decode, _NO_KEY)
-            if len(receipt_key) != RECEIPT_KEY_BYTES:
-                raise BadRequest(_NO_KEY)
+        receipt_key = _key(body, "receipt_key", RECEIPT_KEY_BYTES, _NO_RECEIPT_KEY)
+        pq_key = _key(body, "pq_key", PQ_KEY_BYTES, _NO_PQ_KEY)
         enrolled = await self._work.run(
-            lambda: self._desk().enrol(csr, receipt_key=receipt_key)
+            lambda: self._desk().enrol(csr, receipt_key=receipt_key, pq_key=pq_key)
         )
         answer = {"status": "success", "envelope": enrolled.envelope}
         if enrolled.certificate is not None:
@@ -86,6 +87,16 @@ async def _read(scope: Scope, receive: Receive) -> Json:
     except BadRequest as error:
         # As the classic protocol: every refusal of a request's form is a 400.
         raise BadRequest(Refusal(400, error.refusal.text)) from None
+
+
+def _key(body: Json, member: str, length: int, refusal: Refusal) -> bytes | None:
+    """Return a raw key of that many bytes; None if the member is not there."""
+    if member not in body:
+        return None
+    raw = _decoded(body[member], base64url.decode, refusal)
+    if len(raw) != length:
+        raise BadRequest(refusal)
+    return raw
 
 
 def _decoded(value: object, decode: Callable[[str], bytes], refusal: Refusal) -> bytes:

@@ -1,4 +1,4 @@
-"""Receipts are kept; a ticket says which suite its envelope is of."""
+"""Receipts are kept; a ticket, and what it brought, say which suite it is of."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,8 @@ def upgrade() -> None:
     op.add_column("accepted_envelopes", sa.Column("digest", sa.LargeBinary))
     op.add_column("accepted_envelopes", sa.Column("receipt", sa.Text))
     op.create_index("accepted_envelopes_digest", "accepted_envelopes", ["digest"])
-    op.add_column(
-        "enrolment_tickets",
-        sa.Column("suite", sa.String(8), nullable=False, server_default="v1"),
-    )
+    for table in ("enrolment_tickets", "issued_envelopes"):
+        op.add_column(
+            table,
+            sa.Column("suite", sa.String(8), nullable=False, server_default="v1"),
+        )
