@@ -1,6 +1,7 @@
-"""`POST /v1/envelopes` over real connections."""
+"""Envelopes and their receipts over real connections."""
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -11,8 +12,8 @@ import pytest
 from conftest import TurnedClock
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from repetitions import rounds
-from server_fixture import JSON_TYPE, call, sealed_to
-from trust_fixture import Headquarters
+from server_fixture import JSON_TYPE, Reply, call, sealed_to
+from trust_fixture import Headquarters, encoded
 from v1_fixture import V1, caller, served_v1
 
 from otpseal.access import Scope
@@ -161,3 +162,51 @@ def test_malformed_bodies(
 ) -> None:
     """Missing, of another type, with more, too large."""
     assert status == v1.post("/v1/envelopes", content).status
+
+
+def test_a_lost_answer_is_fetched(v1: V1, hq: Headquarters) -> None:
+    """By SHA-256 of the envelope; the receipt is byte for byte that of the import."""
+    text = hq.seal()
+    path = f"/v1/receipts/{encoded(hashlib.sha256(text.encode()).digest())}"
+    assert (404, "receipt_missing") == told(v1.get(path))
+    brought = v1.post("/v1/envelopes", {"envelope": text})
+    bringer = caller(v1.here, frozenset({Scope.IMPORT}), prefix="shop/")
+
+    fetched = bringer.get(path)
+
+    assert 200 == fetched.status, fetched
+    assert {
+        "account": "shop/alice",
+        "authority": "hq",
+        "receipt": brought.json["receipt"],
+    } == fetched.json
+
+
+def test_another_tenants_receipt_is_none(v1: V1, hq: Headquarters) -> None:
+    """Byte for byte as one that never was, and as a text that is no digest."""
+    text = hq.seal()
+    v1.post("/v1/envelopes", {"envelope": text})
+    known = encoded(hashlib.sha256(text.encode()).digest())
+    other = caller(v1.here, frozenset({Scope.IMPORT}), prefix="shop2/")
+
+    replies = {
+        digest: other.get(f"/v1/receipts/{digest}")
+        for digest in (
+            known,
+            encoded(bytes(32)),
+            "",
+            "x",
+            known + "=",
+            known[:-1],
+            "a/b",
+        )
+    }
+
+    for digest, reply in replies.items():
+        assert (404, "receipt_missing") == told(reply), digest
+    assert 1 == len({reply.body for reply in replies.values()})
+
+
+def told(reply: Reply) -> tuple[int, str]:
+    """Return a refusal's status and code."""
+    return reply.status, reply.json["code"]

@@ -48,6 +48,7 @@ PARTS = [
     "accounts",
     "envelope_opener",
     "service_keys",
+    "envelope_acceptance",
     "envelopes",
     "upkeep",
 ]
@@ -181,7 +182,8 @@ ALLOWED: dict[str, set[str]] = {
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
     "envelope_opener": {*LEDGER, *SENDERS},
     "service_keys": {*LEDGER, *SENDERS, "ledger", "public_jwk"},
-    "envelopes": {*LEDGER, *SENDERS, "ledger", *PARTS[:6]},
+    "envelope_acceptance": {*LEDGER, *SENDERS, "ledger", *PARTS[:6]},
+    "envelopes": {*LEDGER, *SENDERS, "ledger", *PARTS[:6], "envelope_acceptance"},
     "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "subscribers": {*LEDGER, "ledger", "receipt_form"},
