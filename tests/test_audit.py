@@ -30,6 +30,7 @@ VOCABULARY = [
     "authority.enrolment-refused",
     "authority.envelope-issued",
     "authority.envelope-repeated",
+    "authority.pin-forged",
     "authority.pinned",
     "authority.rebound",
     "authority.receipt-refused",
@@ -70,6 +71,7 @@ VOCABULARY = [
     "seed.replaced",
     "storage-key.replaced",
     "store.created",
+    "suite.refused",
 ]
 
 

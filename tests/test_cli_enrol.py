@@ -5,6 +5,7 @@ import signal
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -283,6 +284,36 @@ def test_an_envelope_that_came_before(
     shown = json.loads(done(service_at, "seed", "receipt", "envelope", "--json"))
     assert brought["receipt"] == shown["receipt"]
     assert ("shop/alice", "hq") == (shown["account"], shown["authority"])
+
+
+def test_what_commands_refuse_is_audited(
+    tmp_path: Path,
+    service_at: Path,
+    service_keys: RsaKeys,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A suite that is off, and a pin that somebody else wrote into the database."""
+    hq = Headquarters(service_keys)
+    (tmp_path / "hq.json").write_bytes(hq.public_jwks())
+    pin(service_at, "hq", tmp_path / "hq.json")
+    (service_at / "envelope").write_text(hq.seal())
+    given = ("seed", "import", "envelope")
+    with monkeypatch.context() as off:
+        off.setenv("OTPSEAL_ACCEPT_SUITES", "classic,pq")
+        assert 1 == otpseal(service_at, *given).returncode
+    settings = Settings(data_dir=service_at / "data")
+    with open_service(settings) as opened, opened.store.transaction() as tx:
+        (row,) = tx.pinned_authorities()
+        tx.pin_authority(replace(row, prefix="bank/"))
+
+    assert 3 <= otpseal(service_at, *given).returncode
+    pinning = ("authority", "trust", "add", "new", str(tmp_path / "hq.json"))
+    assert 3 <= otpseal(service_at, *pinning).returncode
+
+    listed = done(service_at, "audit", "list")
+    assert 1 == listed.count("suite.refused")
+    assert 1 == listed.count("authority.pin-forged")
+    assert [] == done(service_at, "account", "list").split()
 
 
 def test_a_seed_that_is_gone_is_not_confirmed(

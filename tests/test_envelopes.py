@@ -30,6 +30,7 @@ from otpseal.errors import (
     EnvelopeStale,
     Forbidden,
     OtpsealError,
+    PinForged,
     ReceiptMissing,
     SeedConflict,
     StoreUnavailable,
@@ -497,31 +498,92 @@ def test_who_is_removed_brings_nothing(
 
 
 def test_a_planted_authority_is_not_believed(
-    service: Service, hq: Headquarters, service_keys: RsaKeys
+    service: Service, hq: Headquarters, clock: TurnedClock
 ) -> None:
     """Who writes the database cannot pin himself, nor widen an authority's fence."""
     with service.store.transaction() as tx:
         (row,) = tx.pinned_authorities()
         tx.pin_authority(replace(row, prefix=""))
-    with pytest.raises(OtpsealError):
-        service.envelopes.bring(hq.seal(hq.claims(account="bank/alice")))
+    text = hq.seal(hq.claims(account="bank/alice"))
+    for _ in range(3):
+        with pytest.raises(PinForged):
+            service.envelopes.bring(text)
+
+    clock.turn(120)
+    service.upkeep.settle()
+    told = events(service, "authority.pin-forged")
+    assert [1, 2] == [detail["count"] for *_, detail in told]
+    assert [] == events(service, "envelope.")
     assert [] == stored(service)
 
 
-def test_suites_can_be_switched_off(
-    store: Store, storage_key: StorageKey, service_keys: RsaKeys, clock: TurnedClock
+def test_an_authority_that_is_planted_meanwhile_is_counted(
+    service: Service, hq: Headquarters
 ) -> None:
-    """OTPSEAL_ACCEPT_SUITES=classic: no envelope is opened."""
+    """Between the opening and the acceptance, in the transaction that would accept."""
+    opener = service.envelopes._opener
+
+    def planting(text: str, pins: PinnedKeys) -> OpenedEnvelope:
+        with service.store.transaction() as tx:
+            (row,) = tx.pinned_authorities()
+            tx.pin_authority(replace(row, prefix=""))
+        return opener(text, pins)
+
+    service.envelopes._opener = planting
+    with pytest.raises(PinForged):
+        service.envelopes.bring(hq.seal())
+
+    assert 1 == len(events(service, "authority.pin-forged"))
+    assert [] == stored(service)
+
+
+def test_who_is_not_let_in_counts_nothing(service: Service, hq: Headquarters) -> None:
+    """A stranger's request is no refused envelope: it is looked at no further."""
+    with service.store.transaction() as tx:
+        (row,) = tx.pinned_authorities()
+        tx.pin_authority(replace(row, prefix=""))
+    before = events(service)
+
+    with pytest.raises(Unauthenticated):
+        service.envelopes.bring(hq.seal(), credential=bytes(32))
+
+    assert before == events(service)
+
+
+@pytest.mark.parametrize("off", [*Suite])
+def test_suites_can_be_switched_off(
+    store: Store,
+    storage_key: StorageKey,
+    service_keys: RsaKeys,
+    clock: TurnedClock,
+    off: Suite,
+) -> None:
+    """OTPSEAL_ACCEPT_SUITES without it: none is opened, and each is counted."""
     service = Service(
         store,
         keys=service_keys,
         storage_key=storage_key,
         clock=clock,
-        suites=[Suite.CLASSIC],
+        suites=set(Suite) - {off},
     )
 
-    with pytest.raises(SuiteRefused):
-        service.envelopes.bring(Headquarters(service_keys).seal())
+    def send() -> None:
+        if off is Suite.CLASSIC:
+            service.import_sealed(sealed_to(service_keys))
+        elif off is Suite.V1:
+            service.envelopes.bring(Headquarters(service_keys).seal())
+        else:
+            service.envelopes.bring("otpseal-pq1.x.y")
+
+    for _ in range(3):
+        with pytest.raises(SuiteRefused, match=f"have to name {off}"):
+            send()
+
+    clock.turn(120)
+    service.upkeep.settle()
+    counts = [(kind, detail["count"]) for kind, _, detail in events(service)]
+    assert [("suite.refused", 1), ("suite.refused", 2)] == counts
+    assert [] == stored(service)
 
 
 def test_callers_need_the_scope_and_their_fence(

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from v1_fixture import V1, caller, served_v1
 from otpseal.access import Scope
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.signed_envelope import Signer
+from otpseal.suite import Suite
 from otpseal.trust_book import TrustBook
 
 
@@ -210,3 +212,42 @@ def test_another_tenants_receipt_is_none(v1: V1, hq: Headquarters) -> None:
 def told(reply: Reply) -> tuple[int, str]:
     """Return a refusal's status and code."""
     return reply.status, reply.json["code"]
+
+
+def test_a_suite_that_is_off(
+    tmp_path: Path, service_keys: RsaKeys, clock: TurnedClock
+) -> None:
+    """Refused at each door as before, and each refusal is in the audit log."""
+    with served_v1(tmp_path, service_keys, clock, suites=[Suite.PQ]) as v1:
+        sealed = sealed_to(service_keys)
+        classic = json.dumps({"encrypted_seed": sealed}).encode()
+        replies = [
+            v1.post("/v1/envelopes", {"envelope": Headquarters(service_keys).seal()}),
+            v1.post("/v1/accounts", {"id": "shop/a", "sealed_seed": sealed}),
+            call(v1.here.port, "POST", "/decrypt-seed", classic, JSON_TYPE),
+        ]
+        clock.turn(120)
+        v1.here.service.upkeep.settle()
+        events = v1.get("/v1/events?kind=suite.refused").json["events"]
+
+    assert [403, 403, 403] == [reply.status for reply in replies]
+    assert ["suite_refused"] * 2 == [reply.json["code"] for reply in replies[:2]]
+    assert 3 == sum(event["detail"]["count"] for event in events)
+
+
+def test_a_forged_pin_is_audited(
+    v1: V1, hq: Headquarters, service_keys: RsaKeys, clock: TurnedClock
+) -> None:
+    """To callers the store is out of order; the audit log says what is wrong."""
+    with v1.here.service.store.transaction() as tx:
+        (row,) = tx.pinned_authorities()
+        tx.pin_authority(replace(row, prefix=""))
+
+    replies = [v1.post("/v1/envelopes", {"envelope": hq.seal()}) for _ in range(3)]
+
+    assert {(503, "store_unavailable")} == set(map(told, replies))
+    clock.turn(120)
+    v1.here.service.upkeep.settle()
+    events = v1.get("/v1/events?kind=authority.pin-forged").json["events"]
+    assert 3 == sum(event["detail"]["count"] for event in events)
+    assert [] == accounts(v1)

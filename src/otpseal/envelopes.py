@@ -36,11 +36,13 @@ from otpseal.errors import (
     Forbidden,
     OtpsealError,
     ParametersRefused,
+    PinForged,
     ReceiptMissing,
     ReceiptRefused,
     SeedConflict,
     SeedUnreadable,
     StoreUnavailable,
+    SuiteRefused,
 )
 from otpseal.ledger import Ledger, is_genuine
 from otpseal.ports import Clock, Store, Transaction
@@ -64,7 +66,12 @@ _KINDS: Final[dict[type[OtpsealError], Kind]] = {
     EnvelopeStale: Kind.ENVELOPE_STALE,
     EnvelopeExpired: Kind.ENVELOPE_EXPIRED,
     EnvelopeMisdirected: Kind.ENVELOPE_MISDIRECTED,
+    SuiteRefused: Kind.SUITE_REFUSED,
+    PinForged: Kind.PIN_FORGED,
 }
+
+#: What is counted of those before there is a transaction to accept an envelope in.
+_UNOPENED: Final = (EnvelopeRefused, ClaimsRefused, SuiteRefused, PinForged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +131,18 @@ class EnvelopeImporter:
             EnvelopeReplayed, EnvelopeStale, EnvelopeExpired, EnvelopeMisdirected,
             ClaimsRefused, AccountExists, SeedConflict: an authority's own envelope,
                 but not now, not here or not again; that is counted.
+            SuiteRefused: envelopes of this form are switched off; that is counted.
+            PinForged: no authority is believed; that is counted.
             Unauthenticated, Forbidden, StoreUnavailable: nothing was stored.
         """
-        with self._store.transaction(shared=True) as tx:
-            now = self._clock()
-            enter(tx, credential, Scope.IMPORT, now)
-            pinned = pinned_authorities(tx, self._storage_key)
         try:
+            with self._store.transaction(shared=True) as tx:
+                now = self._clock()
+                enter(tx, credential, Scope.IMPORT, now)
+                pinned = pinned_authorities(tx, self._storage_key)
             opened = self._opener(text, Pinned(pinned, now))
-        except EnvelopeRefused:
-            self._count(Kind.ENVELOPE_REFUSED)
-            raise
-        except ClaimsRefused:
-            self._count(Kind.ENVELOPE_MISDIRECTED)
+        except _UNOPENED as error:
+            self._count(_KINDS[type(error)])
             raise
         signer = self._receipt_key()
         refused: OtpsealError
