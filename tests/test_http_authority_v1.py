@@ -3,6 +3,8 @@
 import base64
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import pytest
 from authority_fixtures import Answer, ask, authority_over, pem_of, served
 from conftest import TurnedClock
 from enrolment_fixtures import SIGNING_KEY, Desk, Service
+from memory_store import MemoryStore
 from receipt_sample import base64url
 
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.http.authority import create_authority_app
+from otpseal.ports import Store
 from otpseal.public_jwk import parse, thumbprint
 from otpseal.wiring_authority import jwks
 
@@ -182,3 +186,73 @@ def test_without_keys_there_are_no_subscribers(
             "public_key": pem_of(service_keys).decode(),
         }
         assert 200 == ask(port, "POST", "/", json.dumps(body)).status
+
+
+class CountingStore:
+    """A real store that counts its exclusive transactions."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.exclusive = 0
+
+    @contextmanager
+    def transaction(self, *, shared: bool = False, **more: Any) -> Iterator[Any]:  # noqa: ANN401
+        """See `otpseal.ports.Store`."""
+        self.exclusive += not shared
+        with self._store.transaction(shared=shared, **more) as tx:
+            yield tx
+
+    def close(self) -> None:
+        """See `otpseal.ports.Store`."""
+
+
+def test_a_flood_of_junk_keeps_nobody_from_the_lock(
+    tmp_path: Path, service: Service, other_keys: RsaKeys, clock: TurnedClock
+) -> None:
+    """However much of it: no more exclusive transactions, and a 200 for who is honest.
+
+    All of it is in the audit log when the authority has stopped.
+    """
+    with authority_over(tmp_path, other_keys, clock) as authority:
+        store = CountingStore(authority.store)
+        desk = Desk(store, clock)
+        elsewhere = Desk(MemoryStore(), clock)
+        foreign = elsewhere.ticket()
+        unknown = standard(service.request(foreign))
+        envelope = elsewhere.desk.enrol(service.request(foreign)).envelope
+        junk: list[tuple[str, dict[str, str]]] = [
+            ("/v1/enrol", {"request": standard(b"noise")}),
+            ("/v1/enrol", {"request": unknown}),
+            ("/v1/receipts", {"receipt": "a.b.c"}),
+            ("/v1/receipts", {"receipt": service.receipt(envelope)}),
+        ]
+        honest = [standard(service.request(desk.ticket())) for _ in range(2)]
+        app = create_authority_app(authority, desk=desk.desk, classic=False)
+        with served(app) as port, ThreadPoolExecutor(8) as flood:
+            site = Site(port, desk)
+
+            def throw(number: int) -> int:
+                path, body = junk[number % len(junk)]
+                return site.post(path, **body).status
+
+            taken = []
+            for size, csr in zip((40, 200), honest, strict=True):
+                before = store.exclusive
+                thrown = [flood.submit(throw, number) for number in range(size)]
+                answer = site.post("/v1/enrol", request=csr)
+                assert 200 == answer.status
+                assert {403} == {each.result() for each in thrown}
+                taken.append(store.exclusive - before)
+        kinds = ("authority.enrolment-refused", "authority.receipt-refused")
+        counted = {
+            kind: sum(row[2]["count"] for row in desk.events() if row[0] == kind)
+            for kind in kinds
+        }
+        with store.transaction() as tx:
+            pending = {tally.kind.value: tally.pending for tally in tx.tallies()}
+
+    # Of the first flood the first of each kind is written at once.
+    assert [1 + len(kinds), 1] == taken
+    assert dict.fromkeys(kinds, 120) == {
+        kind: counted[kind] + pending[kind] for kind in kinds
+    }

@@ -5,6 +5,9 @@ envelope: of a hundred requests at once, with as many keys, one is answered. The
 ticket with the same key has the same answer again, so that an answer that was lost
 on the way is no lost ticket.
 
+Requests that name no ticket and no envelope of ours are turned away without the
+store's exclusive lock: a flood of them does not keep the others waiting.
+
 The classic requests are `otpseal.authority`'s.
 """
 
@@ -34,7 +37,7 @@ from otpseal.errors import (
     ReceiptRefused,
     StoreUnavailable,
 )
-from otpseal.ledger import Ledger
+from otpseal.ledger import Ledger, StrangerCounts
 from otpseal.ports import Clock, Store, Transaction
 from otpseal.receipt import Delivery, Receipt
 from otpseal.secret import Secret
@@ -109,6 +112,7 @@ class EnrolmentDesk:
         self._clock = clock
         self._identity = identity
         self._read = read_request
+        self._strangers = StrangerCounts(store, storage_key, clock)
 
     def enrol(self, csr: bytes, *, receipt_key: bytes | None = None) -> Enrolled:
         """Answer a service's request with an envelope for its key.
@@ -133,8 +137,13 @@ class EnrolmentDesk:
             if digest is None or not _is_receipt_key(receipt_key):
                 raise EnrolmentRefused
         except (EnrolmentRefused, KeyRefused):
-            self._count(Kind.ENROLMENT_REFUSED)
+            self._strangers.count(Kind.ENROLMENT_REFUSED)
             raise
+        with self._store.transaction(shared=True) as tx:
+            is_known = tx.ticket(subscription.resting(digest)) is not None
+        if not is_known:
+            self._strangers.count(Kind.ENROLMENT_REFUSED)
+            raise EnrolmentRefused
         with self._store.transaction() as tx:
             now = self._clock()
             ledger = Ledger(tx, self._storage_key)
@@ -226,8 +235,13 @@ class EnrolmentDesk:
         try:
             digest = receipt.claimed_envelope(text)
         except ReceiptRefused:
-            self._count(Kind.RECEIPT_REFUSED)
+            self._strangers.count(Kind.RECEIPT_REFUSED)
             raise
+        with self._store.transaction(shared=True) as tx:
+            is_known = tx.issued_envelope(digest) is not None
+        if not is_known:
+            self._strangers.count(Kind.RECEIPT_REFUSED)
+            raise ReceiptRefused
         with self._store.transaction() as tx:
             now = self._clock()
             ledger = Ledger(tx, self._storage_key)
@@ -270,9 +284,13 @@ class EnrolmentDesk:
         key = Ed25519PublicKey.from_public_bytes(issued.receipt_key)
         return receipt.verify(text, key=key, sent=sent)
 
-    def _count(self, kind: Kind) -> None:
-        with self._store.transaction() as tx:
-            Ledger(tx, self._storage_key).count(kind, NO_ACCOUNT, self._clock())
+    def settle(self) -> None:
+        """Write what was only counted; called every minute, and at the end.
+
+        Raises:
+            StoreUnavailable: nothing was written; the next call may succeed.
+        """
+        self._strangers.settle()
 
 
 def _is_receipt_key(raw: bytes | None) -> bool:

@@ -93,7 +93,15 @@ def create_authority_app(
     """
     requests = WorkQueue()
     calls = None if desk is None else SubscriberCalls(desk, jwks or {}, requests)
-    return _AuthorityApp(authority, requests, calls, classic=classic, prune=prune)
+
+    def settle() -> None:
+        if desk is not None:
+            desk.settle()
+        authority.settle()
+
+    return _AuthorityApp(
+        authority, requests, calls, classic=classic, settle=settle, prune=prune
+    )
 
 
 class _AuthorityApp:
@@ -104,9 +112,11 @@ class _AuthorityApp:
         calls: SubscriberCalls | None,
         *,
         classic: bool,
+        settle: Callable[[], None],
         prune: Callable[[], object] | None,
     ) -> None:
         self._authority = authority
+        self._settle = settle
         self._prune = prune
         self._complaints = Complaints()
         self._requests = requests
@@ -194,9 +204,7 @@ class _AuthorityApp:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup
-        housekeeping = asyncio.create_task(
-            keep_house(self._authority.settle, prune=self._prune)
-        )
+        housekeeping = asyncio.create_task(keep_house(self._settle, prune=self._prune))
         await send({"type": "lifespan.startup.complete"})
         await receive()  # lifespan.shutdown
         housekeeping.cancel()
@@ -204,6 +212,10 @@ class _AuthorityApp:
             await housekeeping
         self._requests.close()
         self._health_checks.close()
+        try:
+            await asyncio.to_thread(self._settle)
+        except StoreUnavailable as error:
+            _log.warning("the last minute's refusals are not counted: %s", error)
         await send({"type": "lifespan.shutdown.complete"})
 
 
