@@ -60,7 +60,9 @@ class Shop:
         self.service.callers.create("shop", frozenset({Scope.VERIFY}))
         self.book().add("uni", PINNED, prefix="uni/")
         with self.store.transaction() as tx:
-            tx.remember_envelope("uni", "seen", self.clock() + 1000)
+            for jti in ("seen", "without"):
+                tx.remember_envelope("uni", jti, self.clock() + 1000)
+            tx.keep_receipt("uni", "seen", digest=b"d" * 32, receipt="its receipt")
             tx.put_envelope_sequence(EnvelopeSequence("alice", "uni", 7, self.clock()))
         return accounts.make_recovery_codes("alice")
 

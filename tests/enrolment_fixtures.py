@@ -68,7 +68,9 @@ class Desk:
             self.store,
             STORAGE_KEY,
             self.clock,
-            identity=Identity(NAME, Signer(self.signing_key), pq_signer=self.pq_signer),
+            identity=lambda: Identity(
+                NAME, Signer(self.signing_key), pq_signer=self.pq_signer
+            ),
             read_request=enrolment_request.read,
         )
 

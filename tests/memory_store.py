@@ -14,7 +14,7 @@ from otpseal.audit import Kind, Tally
 from otpseal.key_records import ImportKeyRow
 from otpseal.ports import AccountRow, BudgetRow, EventRow, IssuedSeed
 from otpseal.ports_keys import ServiceKeyRow
-from otpseal.ports_trust import EnvelopeSequence, PinnedRow
+from otpseal.ports_trust import EnvelopeSequence, KeptReceipt, PinnedRow
 from otpseal.subscription import IssuedEnvelope, Subscriber, Ticket
 from otpseal.totp import OtpType
 
@@ -39,6 +39,7 @@ class Tables:
     sent: dict[str, IssuedEnvelope] = field(default_factory=dict)
     pinned: dict[str, PinnedRow] = field(default_factory=dict)
     envelopes: dict[tuple[str, str], float] = field(default_factory=dict)
+    receipts: dict[tuple[str, str], tuple[bytes, str]] = field(default_factory=dict)
     sequences: dict[str, EnvelopeSequence] = field(default_factory=dict)
     own_keys: dict[str, ServiceKeyRow] = field(default_factory=dict)
     import_keys: dict[str, ImportKeyRow] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Tables:
             sent=dict(self.sent),
             pinned=dict(self.pinned),
             envelopes=dict(self.envelopes),
+            receipts=dict(self.receipts),
             sequences=dict(self.sequences),
             own_keys=dict(self.own_keys),
             import_keys=dict(self.import_keys),
@@ -404,13 +406,28 @@ class MemoryTransaction:
         self.tables.envelopes[authority, jti] = expires_at
         return True
 
-    def has_envelope(self, authority: str, jti: str) -> bool:
-        return (authority, jti) in self.tables.envelopes
+    def keep_receipt(
+        self, authority: str, jti: str, *, digest: bytes, receipt: str
+    ) -> None:
+        if (authority, jti) in self.tables.envelopes:
+            self.tables.receipts[authority, jti] = digest, receipt
+
+    def receipt_for(self, digest: bytes) -> KeptReceipt | None:
+        for (authority, _), (known, receipt) in self.tables.receipts.items():
+            if known == digest:
+                return KeptReceipt(authority, receipt)
+        return None
+
+    def receipt_of(self, authority: str, jti: str) -> KeptReceipt | None:
+        kept = self.tables.receipts.get((authority, jti))
+        return None if kept is None else KeptReceipt(authority, kept[1])
 
     def forget_envelopes(self, before: float) -> int:
         known = self.tables.envelopes
         kept = {key: until for key, until in known.items() if until >= before}
         self.tables.envelopes = kept
+        receipts = self.tables.receipts
+        self.tables.receipts = {key: receipts[key] for key in receipts if key in kept}
         return len(known) - len(kept)
 
     def envelope_sequence(self, account: str) -> EnvelopeSequence | None:

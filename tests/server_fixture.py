@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from otpseal.ports import Clock, Store
 from otpseal.secret import Secret
 from otpseal.service import Service
 from otpseal.storage_key import StorageKey
+from otpseal.suite import Suite
 from otpseal.wiring import OpenedService
 
 #: The seed of CONTRACT's check values.
@@ -213,6 +214,7 @@ def opened_over(
     code_log: Path | None = None,
     window: int = 1,
     policy: throttle.Policy = throttle.DEFAULT_POLICY,
+    suites: Collection[Suite] = tuple(Suite),
 ) -> Iterator[OpenedService]:
     """Open a service over the store in `directory`, as wiring does, but faster.
 
@@ -242,6 +244,7 @@ def opened_over(
                 clock=clock,
                 window=window,
                 policy=policy,
+                suites=suites,
             ),
             code_log=log,
             minute_job=None,

@@ -31,6 +31,7 @@ VOCABULARY = [
     "authority.enrolment-refused",
     "authority.envelope-issued",
     "authority.envelope-repeated",
+    "authority.pin-forged",
     "authority.pinned",
     "authority.rebound",
     "authority.receipt-refused",
@@ -71,6 +72,7 @@ VOCABULARY = [
     "seed.replaced",
     "storage-key.replaced",
     "store.created",
+    "suite.refused",
 ]
 
 

@@ -30,6 +30,7 @@ from otpseal.adapters.sql_store import SqlStore
 from otpseal.attempt import Purpose
 from otpseal.errors import BackupRefused, OtpsealError, StoreUnavailable
 from otpseal.ledger import AuditLog
+from otpseal.ports_trust import KeptReceipt
 from otpseal.restore import Restored
 from otpseal.secret import Secret
 from otpseal.service import Attempt
@@ -352,7 +353,25 @@ def test_authorities_come_with_a_backup_into_an_empty_store(
     ]
     assert ("uni", 7) == there.sequence()
     with there.store.transaction() as tx:
-        assert not tx.remember_envelope("uni", "seen", 0.0)
+        for jti in ("seen", "without"):
+            assert not tx.remember_envelope("uni", jti, 0.0)
+        assert KeptReceipt("uni", "its receipt") == tx.receipt_for(b"d" * 32)
+        assert tx.receipt_of("uni", "without") is None
+
+
+def test_receipts_of_after_the_backup_stay(shop: Shop) -> None:
+    """A store that is replaced keeps what it has, and gains what is new to it."""
+    backup = shop.backup()
+    with shop.store.transaction() as tx:
+        tx.forget_envelopes(float("inf"))
+        tx.remember_envelope("uni", "later", shop.clock() + 1000)
+        tx.keep_receipt("uni", "later", digest=b"e" * 32, receipt="of later")
+
+    restored_into(shop, backup, replace_existing=True)
+
+    with shop.store.transaction() as tx:
+        assert KeptReceipt("uni", "of later") == tx.receipt_for(b"e" * 32)
+        assert KeptReceipt("uni", "its receipt") == tx.receipt_for(b"d" * 32)
 
 
 def test_the_throttle_is_not_reset(shop: Shop) -> None:

@@ -1,15 +1,18 @@
 """From `authority init` to `authority status`: two ends, each a process of its own."""
 
 import json
+import signal
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from authority_fixtures import ask
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from enrolment_killed import POINTS
 from test_cli_authority import Running, authority_in, otpseal
 from trust_fixture import Headquarters
 
@@ -31,6 +34,9 @@ from otpseal.trust_book import TrustBook
 from otpseal.wiring import open_service
 
 AUTHORITY_KEYS = Path("data/authority/keys")
+
+#: `otpseal seed enrol`, killed on its way.
+KILLED = Path(__file__).with_name("enrolment_killed.py")
 
 #: What services pin.
 FILES = {"keys": "authority_jwks.json", "ca": "ca_certificate.pem"}
@@ -208,6 +214,124 @@ def test_a_receipt_is_brought_again(
     (service_at / "receipt.jws").write_text("a.b.c")
     refused = otpseal(service_at, "seed", "confirm", site.url, "receipt.jws")
     assert 5 == refused.returncode
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_receipt_outlives_a_kill(
+    site: Running, tmp_path: Path, service_at: Path, point: str
+) -> None:
+    """SIGKILL when the seed is stored and nobody was told: the same command ends it."""
+    ticket_for(tmp_path, service_at, "shop/anna")
+    given = (site.url, "--ticket-file", "ticket")
+
+    killed = otpseal(service_at, point, *given, program=(str(KILLED),))
+
+    assert -signal.SIGKILL == killed.returncode, killed.stderr
+    assert (point == "sending") == (service_at / "receipt.jws").exists()
+    assert "not confirmed" in done(tmp_path, "authority", "status")
+    told = done(service_at, "seed", "enrol", *given)
+    assert (
+        "the seed of shop/anna by authority was stored before; the authority knows now"
+        == told.strip()
+    )
+    status = json.loads(done(tmp_path, "authority", "status", "--json"))
+    assert status["confirmed_at"] is not None
+    kinds = done(service_at, "audit", "list")
+    assert 1 == kinds.count("envelope.accepted")
+    assert 0 == kinds.count("envelope.replayed")
+
+
+def test_a_lost_receipt_is_shown_again(
+    site: Running, tmp_path: Path, service_at: Path
+) -> None:
+    """By account or by envelope, also when the ticket is of no use any more."""
+    ticket_for(tmp_path, service_at, "shop/anna")
+    assert 0 == enrol(service_at, site)[0]
+    kept = (service_at / "receipt.jws").read_text()
+    (service_at / "receipt.jws").unlink()
+    done(tmp_path, "authority", "subscriber", "revoke", "shop")
+    assert 5 == enrol(service_at, site)[0]
+
+    by_account = done(service_at, "seed", "receipt", "--account", "shop/anna")
+    told = done(
+        service_at, "seed", "receipt", "--account", "shop/anna", "--out", "again"
+    )
+
+    assert kept == by_account == (service_at / "again").read_text()
+    assert "shop/anna" in told
+    for wrong in ((), ("ticket", "--account", "shop/anna")):
+        assert 2 == otpseal(service_at, "seed", "receipt", *wrong).returncode
+    for missing in (("ticket",), ("--account", "shop/bob")):
+        refused = otpseal(service_at, "seed", "receipt", *missing)
+        assert (1, "") == (refused.returncode, refused.stdout)
+
+
+def test_an_envelope_that_came_before(
+    tmp_path: Path, service_at: Path, service_keys: RsaKeys
+) -> None:
+    """Refused as a replay, audited, with the way to its receipt; which is the same."""
+    hq = Headquarters(service_keys)
+    (tmp_path / "hq.json").write_bytes(hq.public_jwks())
+    pin(service_at, "hq", tmp_path / "hq.json")
+    now = int(time.time())
+    claims = hq.claims(issued_at=now, expires_at=now + 3600)
+    (service_at / "envelope").write_text(hq.seal(claims) + "\n")
+    brought = json.loads(done(service_at, "seed", "import", "envelope", "--json"))
+
+    again = otpseal(service_at, "seed", "import", "envelope")
+
+    assert (1, "") == (again.returncode, again.stdout)
+    assert "otpseal seed receipt FILE" in again.stderr
+    assert "envelope.replayed" in done(service_at, "audit", "list")
+    shown = json.loads(done(service_at, "seed", "receipt", "envelope", "--json"))
+    assert brought["receipt"] == shown["receipt"]
+    assert ("shop/alice", "hq") == (shown["account"], shown["authority"])
+
+
+def test_what_commands_refuse_is_audited(
+    tmp_path: Path,
+    service_at: Path,
+    service_keys: RsaKeys,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A suite that is off, and a pin that somebody else wrote into the database."""
+    hq = Headquarters(service_keys)
+    (tmp_path / "hq.json").write_bytes(hq.public_jwks())
+    pin(service_at, "hq", tmp_path / "hq.json")
+    (service_at / "envelope").write_text(hq.seal())
+    given = ("seed", "import", "envelope")
+    with monkeypatch.context() as off:
+        off.setenv("OTPSEAL_ACCEPT_SUITES", "classic,pq")
+        assert 1 == otpseal(service_at, *given).returncode
+    settings = Settings(data_dir=service_at / "data")
+    with open_service(settings) as opened, opened.store.transaction() as tx:
+        (row,) = tx.pinned_authorities()
+        tx.pin_authority(replace(row, prefix="bank/"))
+
+    assert 3 <= otpseal(service_at, *given).returncode
+    pinning = ("authority", "trust", "add", "new", str(tmp_path / "hq.json"))
+    assert 3 <= otpseal(service_at, *pinning).returncode
+
+    listed = done(service_at, "audit", "list")
+    assert 1 == listed.count("suite.refused")
+    assert 1 == listed.count("authority.pin-forged")
+    assert [] == done(service_at, "account", "list").split()
+
+
+def test_a_seed_that_is_gone_is_not_confirmed(
+    site: Running, tmp_path: Path, service_at: Path
+) -> None:
+    """Deleted between two runs: the second says so, and tells the authority nothing."""
+    ticket_for(tmp_path, service_at, "shop/anna")
+    given = (site.url, "--ticket-file", "ticket")
+    otpseal(service_at, "writing", *given, program=(str(KILLED),))
+    done(service_at, "account", "delete", "shop/anna", "--yes")
+
+    code, told, error = enrol(service_at, site)
+
+    assert (1, "") == (code, told)
+    assert "ask the authority's operator for a new ticket" in error
+    assert "not confirmed" in done(tmp_path, "authority", "status")
 
 
 def test_subscribers_are_listed_and_revoked(

@@ -151,10 +151,10 @@ def giving(
             authority.store,
             STORAGE_KEY,
             time.time,
-            identity=Identity(NAME, Signer(SIGNING_KEY, chain), certify),
+            identity=lambda: Identity(NAME, Signer(SIGNING_KEY, chain), certify),
             read_request=enrolment_request.read,
         )
-        app = create_authority_app(authority, desk=lambda: strange)
+        app = create_authority_app(authority, desk=strange)
         with served(app) as port:
             yield port, desk
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from conftest import TurnedClock
@@ -28,6 +28,7 @@ from otpseal.errors import (
     ParametersRefused,
     ReceiptRefused,
     SeedUnreadable,
+    StoreUnavailable,
     SuiteRefused,
 )
 from otpseal.issuing import Identity
@@ -259,6 +260,49 @@ def test_refusals_are_counted(
 
     told = [event[2] for event in authority.events()]
     assert [{"count": 1}, {"count": 5}] == told
+
+
+def test_what_strangers_sent_is_settled(
+    authority: Desk, service: Service, clock: TurnedClock
+) -> None:
+    """Of both kinds, all of it, once; nothing is written where nothing came."""
+    for _ in range(4):
+        assert refused(authority, service, subscription.new_ticket(bytes(32)))
+        with pytest.raises(ReceiptRefused):
+            authority.desk.confirm("a.b.c")
+    clock.turn(60)
+
+    for _ in range(2):
+        authority.desk.settle()
+
+    assert [
+        ("authority.enrolment-refused", 1),
+        ("authority.receipt-refused", 1),
+        ("authority.enrolment-refused", 3),
+        ("authority.receipt-refused", 3),
+    ] == [(kind, detail["count"]) for kind, _, detail in authority.events()]
+
+
+def test_a_count_outlives_a_store_that_is_away(
+    authority: Desk, monkeypatch: pytest.MonkeyPatch, clock: TurnedClock
+) -> None:
+    """What could not be written is written later, and nothing of it twice."""
+
+    def away(**_: object) -> NoReturn:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(authority.store, "transaction", away)
+        with pytest.raises(StoreUnavailable):
+            authority.desk.enrol(b"noise")
+        with pytest.raises(EnrolmentRefused):
+            authority.desk.enrol(b"noise")
+        with pytest.raises(StoreUnavailable):
+            authority.desk.settle()
+
+    authority.desk.settle()
+
+    assert [{"count": 2}] == [detail for *_, detail in authority.events()]
 
 
 @pytest.mark.parametrize("challenge", ["x", "A" * 44, "otpticket_" + "A" * 43])
@@ -511,7 +555,7 @@ def test_a_certificate_goes_with_it(
         store,
         STORAGE_KEY,
         clock,
-        identity=Identity(NAME, Signer(authority.signing_key), certify),
+        identity=lambda: Identity(NAME, Signer(authority.signing_key), certify),
         read_request=authority.desk._read,
     )
     ticket = authority.ticket()
@@ -599,7 +643,7 @@ def test_a_failure_consumes_nothing(
         store,
         STORAGE_KEY,
         authority.clock,
-        identity=Identity(NAME, Signer(authority.signing_key), certify),
+        identity=lambda: Identity(NAME, Signer(authority.signing_key), certify),
         read_request=authority.desk._read,
     )
     with pytest.raises(Broken):

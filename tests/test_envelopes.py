@@ -18,7 +18,8 @@ from otpseal.access import Scope
 from otpseal.account_state import Status
 from otpseal.accounts import NewAccount
 from otpseal.adapters.file_keys import RsaKeys
-from otpseal.envelopes import MAX_LIFETIME_S
+from otpseal.envelope_acceptance import MAX_LIFETIME_S, Brought
+from otpseal.envelopes import Recalled, envelope_digest
 from otpseal.errors import (
     AccountExists,
     ClaimsRefused,
@@ -29,7 +30,10 @@ from otpseal.errors import (
     EnvelopeStale,
     Forbidden,
     OtpsealError,
+    PinForged,
+    ReceiptMissing,
     SeedConflict,
+    StoreUnavailable,
     SuiteRefused,
     Unauthenticated,
 )
@@ -267,6 +271,145 @@ def test_an_envelope_is_accepted_once(service: Service, hq: Headquarters) -> Non
     assert [] == stored(service)
 
 
+def test_the_receipt_stays(
+    service: Service, hq: Headquarters, clock: TurnedClock
+) -> None:
+    """By the envelope's digest, or its account, until the envelope is forgotten."""
+    text = hq.seal()
+    with pytest.raises(ReceiptMissing):
+        service.envelopes.recall(envelope_digest(text))
+    brought = service.envelopes.bring(text)
+
+    found = service.envelopes.recall(hq.open(text).digest)
+
+    assert Recalled("shop/alice", "hq", brought.receipt, has_seed=True) == found
+    assert found == service.envelopes.recall_newest("shop/alice")
+    with pytest.raises(ReceiptMissing):
+        service.envelopes.recall_newest("shop/bob")
+    clock.turn(3600 + 86_400 + 1)
+    service.upkeep.settle()
+    with pytest.raises(ReceiptMissing):
+        service.envelopes.recall(envelope_digest(text))
+
+
+def test_only_what_brought_a_seed_has_a_receipt(
+    service: Service, hq: Headquarters
+) -> None:
+    """Not one that came too late, though it is remembered; nor one of another id."""
+    held_back, sent = hq.seal(), hq.seal()
+    service.envelopes.bring(sent)
+    with pytest.raises(EnvelopeStale):
+        service.envelopes.bring(held_back)
+
+    for text in (held_back, hq.seal()):
+        with pytest.raises(ReceiptMissing):
+            service.envelopes.recall(envelope_digest(text))
+    with pytest.raises(EnvelopeReplayed):
+        service.envelopes.bring_or_recall(held_back)
+
+
+def test_a_receipt_says_whether_the_seed_is_there(
+    service: Service, hq: Headquarters
+) -> None:
+    """Not after a later envelope took its place, nor after a deletion."""
+    first, second = hq.seal(), hq.seal()
+    for text in (first, second):
+        service.envelopes.bring(text)
+
+    def has_seed(text: str) -> bool:
+        return service.envelopes.recall(envelope_digest(text)).has_seed
+
+    assert [False, True] == [has_seed(first), has_seed(second)]
+    service.accounts.delete("shop/alice")
+    assert [False, False] == [has_seed(first), has_seed(second)]
+
+
+def test_a_damaged_receipt_is_not_given(service: Service, hq: Headquarters) -> None:
+    """Who writes the database gets no answer by what is no receipt."""
+    text = hq.seal()
+    service.envelopes.bring(text)
+    jti = hq.open(text).claims.jti
+    with service.store.transaction() as tx:
+        tx.keep_receipt("hq", jti, digest=envelope_digest(text), receipt="a.b.c")
+
+    with pytest.raises(StoreUnavailable, match="accepted_envelopes"):
+        service.envelopes.recall(envelope_digest(text))
+
+
+def test_an_event_that_was_altered_leads_nowhere(
+    service: Service, hq: Headquarters
+) -> None:
+    """The newest envelope of an account is looked up by genuine events alone."""
+    service.envelopes.bring(hq.seal())
+    with service.store.transaction() as tx:
+        (row,) = tx.newest_events(1, kind="envelope.accepted")
+        tx.append_events([replace(row, detail="no JSON")])
+
+    with pytest.raises(ReceiptMissing):
+        service.envelopes.recall_newest("shop/alice")
+
+
+def test_a_receipt_is_its_tenants(service: Service, hq: Headquarters) -> None:
+    """A caller needs the scope; beyond its fence a receipt is as if it were not."""
+
+    def digest(scope: Scope, prefix: str) -> bytes:
+        made = service.callers.create("t", frozenset({scope}), prefix=prefix)
+        return made.caller.digest
+
+    text = hq.seal()
+    service.envelopes.bring(text)
+    known = envelope_digest(text)
+    with pytest.raises(Unauthenticated):
+        service.envelopes.recall(known, credential=bytes(32))
+    with pytest.raises(Forbidden):
+        service.envelopes.recall(known, credential=digest(Scope.ACCOUNTS, ""))
+    with pytest.raises(ReceiptMissing):
+        service.envelopes.recall(known, credential=digest(Scope.IMPORT, "bank/"))
+    own = digest(Scope.IMPORT, "shop/")
+    assert "shop/alice" == service.envelopes.recall(known, credential=own).account
+
+
+def test_to_bring_or_to_recall(service: Service, hq: Headquarters) -> None:
+    """The second time it is the same receipt, and no replay in the audit log."""
+    text = hq.seal()
+
+    brought = service.envelopes.bring_or_recall(text)
+    again = service.envelopes.bring_or_recall(text)
+
+    assert isinstance(brought, Brought)
+    assert isinstance(again, Recalled)
+    assert (brought.receipt, brought.account) == (again.receipt, again.account)
+    assert ["envelope.accepted"] == [kind for kind, *_ in events(service, "envelope.")]
+
+
+def test_of_many_enrolments_at_once_all_end_well(
+    service: Service, hq: Headquarters
+) -> None:
+    """One makes the account, and all have its receipt."""
+    service.own_keys.receipt_key()
+    for _ in range(3):
+        text, barrier = hq.seal(), threading.Barrier(8)
+        found: list[Brought | Recalled] = []
+
+        def send(
+            text: str = text,
+            barrier: threading.Barrier = barrier,
+            found: list[Brought | Recalled] = found,
+        ) -> None:
+            barrier.wait()
+            found.append(service.envelopes.bring_or_recall(text))
+
+        threads = [threading.Thread(target=send) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert 8 == len(found)
+        assert 1 == sum(isinstance(each, Brought) for each in found)
+        assert 1 == len({each.receipt for each in found})
+
+
 def test_an_older_envelope_never_comes_late(service: Service, hq: Headquarters) -> None:
     """One that was held back: a seed that was rolled over must not come back."""
     held_back, sent = hq.seal(), hq.seal()
@@ -355,31 +498,92 @@ def test_who_is_removed_brings_nothing(
 
 
 def test_a_planted_authority_is_not_believed(
-    service: Service, hq: Headquarters, service_keys: RsaKeys
+    service: Service, hq: Headquarters, clock: TurnedClock
 ) -> None:
     """Who writes the database cannot pin himself, nor widen an authority's fence."""
     with service.store.transaction() as tx:
         (row,) = tx.pinned_authorities()
         tx.pin_authority(replace(row, prefix=""))
-    with pytest.raises(OtpsealError):
-        service.envelopes.bring(hq.seal(hq.claims(account="bank/alice")))
+    text = hq.seal(hq.claims(account="bank/alice"))
+    for _ in range(3):
+        with pytest.raises(PinForged):
+            service.envelopes.bring(text)
+
+    clock.turn(120)
+    service.upkeep.settle()
+    told = events(service, "authority.pin-forged")
+    assert [1, 2] == [detail["count"] for *_, detail in told]
+    assert [] == events(service, "envelope.")
     assert [] == stored(service)
 
 
-def test_suites_can_be_switched_off(
-    store: Store, storage_key: StorageKey, service_keys: RsaKeys, clock: TurnedClock
+def test_an_authority_that_is_planted_meanwhile_is_counted(
+    service: Service, hq: Headquarters
 ) -> None:
-    """OTPSEAL_ACCEPT_SUITES=classic: no envelope is opened."""
+    """Between the opening and the acceptance, in the transaction that would accept."""
+    opener = service.envelopes._opener
+
+    def planting(text: str, pins: PinnedKeys) -> OpenedEnvelope:
+        with service.store.transaction() as tx:
+            (row,) = tx.pinned_authorities()
+            tx.pin_authority(replace(row, prefix=""))
+        return opener(text, pins)
+
+    service.envelopes._opener = planting
+    with pytest.raises(PinForged):
+        service.envelopes.bring(hq.seal())
+
+    assert 1 == len(events(service, "authority.pin-forged"))
+    assert [] == stored(service)
+
+
+def test_who_is_not_let_in_counts_nothing(service: Service, hq: Headquarters) -> None:
+    """A stranger's request is no refused envelope: it is looked at no further."""
+    with service.store.transaction() as tx:
+        (row,) = tx.pinned_authorities()
+        tx.pin_authority(replace(row, prefix=""))
+    before = events(service)
+
+    with pytest.raises(Unauthenticated):
+        service.envelopes.bring(hq.seal(), credential=bytes(32))
+
+    assert before == events(service)
+
+
+@pytest.mark.parametrize("off", [*Suite])
+def test_suites_can_be_switched_off(
+    store: Store,
+    storage_key: StorageKey,
+    service_keys: RsaKeys,
+    clock: TurnedClock,
+    off: Suite,
+) -> None:
+    """OTPSEAL_ACCEPT_SUITES without it: none is opened, and each is counted."""
     service = Service(
         store,
         keys=service_keys,
         storage_key=storage_key,
         clock=clock,
-        suites=[Suite.CLASSIC],
+        suites=set(Suite) - {off},
     )
 
-    with pytest.raises(SuiteRefused):
-        service.envelopes.bring(Headquarters(service_keys).seal())
+    def send() -> None:
+        if off is Suite.CLASSIC:
+            service.import_sealed(sealed_to(service_keys))
+        elif off is Suite.V1:
+            service.envelopes.bring(Headquarters(service_keys).seal())
+        else:
+            service.envelopes.bring("otpseal-pq1.x.y")
+
+    for _ in range(3):
+        with pytest.raises(SuiteRefused, match=f"have to name {off}"):
+            send()
+
+    clock.turn(120)
+    service.upkeep.settle()
+    counts = [(kind, detail["count"]) for kind, _, detail in events(service)]
+    assert [("suite.refused", 1), ("suite.refused", 2)] == counts
+    assert [] == stored(service)
 
 
 def test_callers_need_the_scope_and_their_fence(

@@ -3,6 +3,8 @@
 import base64
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ from enrolment_fixtures import (
     Desk,
     Service,
 )
+from memory_store import MemoryStore
 from receipt_sample import base64url
 
 from otpseal import enrolment_request, subscription
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.enrolment import EnrolmentDesk, Identity
 from otpseal.http.authority import create_authority_app
+from otpseal.ports import Store
 from otpseal.public_jwk import parse, thumbprint
 from otpseal.signed_envelope import Signer
 from otpseal.suite import Suite
@@ -58,7 +62,7 @@ def site(tmp_path: Path, other_keys: RsaKeys, clock: TurnedClock) -> Iterator[Si
         desk = Desk(authority.store, clock)
         app = create_authority_app(
             authority,
-            desk=lambda: desk.desk,
+            desk=desk.desk,
             jwks=lambda: jwks([SIGNING_KEY.public_key(), *pq_public_keys(PQ_SIGNER)]),
             classic=False,
         )
@@ -304,12 +308,12 @@ def test_a_certificate_that_ended_is_503_and_in_the_log(
             authority.store,
             STORAGE_KEY,
             clock,
-            identity=identity,
+            identity=lambda: identity,
             read_request=enrolment_request.read,
         )
         csr = standard(service.request(desk.ticket()))
         none = standard(service.request(subscription.new_ticket(bytes(32))))
-        app = create_authority_app(authority, desk=lambda: over)
+        app = create_authority_app(authority, desk=over)
         with served(app) as port:
             site = Site(port, desk)
             answers = [site.post("/v1/enrol", request=csr) for _ in range(3)]
@@ -323,3 +327,73 @@ def test_a_certificate_that_ended_is_503_and_in_the_log(
     said = [text for text in caplog.messages if "signing certificate" in text]
     assert 1 == len(said)
     assert "otpseal authority renew" in said[0]
+
+
+class CountingStore:
+    """A real store that counts its exclusive transactions."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.exclusive = 0
+
+    @contextmanager
+    def transaction(self, *, shared: bool = False, **more: Any) -> Iterator[Any]:  # noqa: ANN401
+        """See `otpseal.ports.Store`."""
+        self.exclusive += not shared
+        with self._store.transaction(shared=shared, **more) as tx:
+            yield tx
+
+    def close(self) -> None:
+        """See `otpseal.ports.Store`."""
+
+
+def test_a_flood_of_junk_keeps_nobody_from_the_lock(
+    tmp_path: Path, service: Service, other_keys: RsaKeys, clock: TurnedClock
+) -> None:
+    """However much of it: no more exclusive transactions, and a 200 for who is honest.
+
+    All of it is in the audit log when the authority has stopped.
+    """
+    with authority_over(tmp_path, other_keys, clock) as authority:
+        store = CountingStore(authority.store)
+        desk = Desk(store, clock)
+        elsewhere = Desk(MemoryStore(), clock)
+        foreign = elsewhere.ticket()
+        unknown = standard(service.request(foreign))
+        envelope = elsewhere.desk.enrol(service.request(foreign)).envelope
+        junk: list[tuple[str, dict[str, str]]] = [
+            ("/v1/enrol", {"request": standard(b"noise")}),
+            ("/v1/enrol", {"request": unknown}),
+            ("/v1/receipts", {"receipt": "a.b.c"}),
+            ("/v1/receipts", {"receipt": service.receipt(envelope)}),
+        ]
+        honest = [standard(service.request(desk.ticket())) for _ in range(2)]
+        app = create_authority_app(authority, desk=desk.desk, classic=False)
+        with served(app) as port, ThreadPoolExecutor(8) as flood:
+            site = Site(port, desk)
+
+            def throw(number: int) -> int:
+                path, body = junk[number % len(junk)]
+                return site.post(path, **body).status
+
+            taken = []
+            for size, csr in zip((40, 200), honest, strict=True):
+                before = store.exclusive
+                thrown = [flood.submit(throw, number) for number in range(size)]
+                answer = site.post("/v1/enrol", request=csr)
+                assert 200 == answer.status
+                assert {403} == {each.result() for each in thrown}
+                taken.append(store.exclusive - before)
+        kinds = ("authority.enrolment-refused", "authority.receipt-refused")
+        counted = {
+            kind: sum(row[2]["count"] for row in desk.events() if row[0] == kind)
+            for kind in kinds
+        }
+        with store.transaction() as tx:
+            pending = {tally.kind.value: tally.pending for tally in tx.tallies()}
+
+    # Of the first flood the first of each kind is written at once.
+    assert [1 + len(kinds), 1] == taken
+    assert dict.fromkeys(kinds, 120) == {
+        kind: counted[kind] + pending[kind] for kind in kinds
+    }

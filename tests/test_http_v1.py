@@ -261,6 +261,7 @@ CALLS = [
     ("accounts", "POST", "/v1/accounts", {"id": "new"}),
     ("import", "POST", "/v1/accounts", {"id": "sealed", "sealed_seed": "AAAA"}),
     ("import", "POST", "/v1/envelopes", {"envelope": "x"}),
+    ("import", "GET", "/v1/receipts/a", None),
     ("accounts", "GET", "/v1/accounts", None),
     ("accounts", "GET", "/v1/accounts/a", None),
     ("accounts", "POST", "/v1/accounts/a:enable", {}),
@@ -351,7 +352,12 @@ class TestCallers:
         }
 
         assert documented == {
-            (method, path.replace("accounts/a", "accounts/{id}"))
+            (
+                method,
+                path.replace("accounts/a", "accounts/{id}").replace(
+                    "receipts/a", "receipts/{digest}"
+                ),
+            )
             for _, method, path, _ in CALLS
         }
 

@@ -1,9 +1,11 @@
-"""`POST /v1/envelopes` over real connections."""
+"""Envelopes and their receipts over real connections."""
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,14 @@ import pytest
 from conftest import TurnedClock
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from repetitions import rounds
-from server_fixture import JSON_TYPE, call, sealed_to
-from trust_fixture import Headquarters
+from server_fixture import JSON_TYPE, Reply, call, sealed_to
+from trust_fixture import Headquarters, encoded
 from v1_fixture import V1, caller, served_v1
 
 from otpseal.access import Scope
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.signed_envelope import Signer
+from otpseal.suite import Suite
 from otpseal.trust_book import TrustBook
 
 
@@ -161,3 +164,90 @@ def test_malformed_bodies(
 ) -> None:
     """Missing, of another type, with more, too large."""
     assert status == v1.post("/v1/envelopes", content).status
+
+
+def test_a_lost_answer_is_fetched(v1: V1, hq: Headquarters) -> None:
+    """By SHA-256 of the envelope; the receipt is byte for byte that of the import."""
+    text = hq.seal()
+    path = f"/v1/receipts/{encoded(hashlib.sha256(text.encode()).digest())}"
+    assert (404, "receipt_missing") == told(v1.get(path))
+    brought = v1.post("/v1/envelopes", {"envelope": text})
+    bringer = caller(v1.here, frozenset({Scope.IMPORT}), prefix="shop/")
+
+    fetched = bringer.get(path)
+
+    assert 200 == fetched.status, fetched
+    assert {
+        "account": "shop/alice",
+        "authority": "hq",
+        "receipt": brought.json["receipt"],
+    } == fetched.json
+
+
+def test_another_tenants_receipt_is_none(v1: V1, hq: Headquarters) -> None:
+    """Byte for byte as one that never was, and as a text that is no digest."""
+    text = hq.seal()
+    v1.post("/v1/envelopes", {"envelope": text})
+    known = encoded(hashlib.sha256(text.encode()).digest())
+    other = caller(v1.here, frozenset({Scope.IMPORT}), prefix="shop2/")
+
+    replies = {
+        digest: other.get(f"/v1/receipts/{digest}")
+        for digest in (
+            known,
+            encoded(bytes(32)),
+            "",
+            "x",
+            known + "=",
+            known[:-1],
+            "a/b",
+        )
+    }
+
+    for digest, reply in replies.items():
+        assert (404, "receipt_missing") == told(reply), digest
+    assert 1 == len({reply.body for reply in replies.values()})
+
+
+def told(reply: Reply) -> tuple[int, str]:
+    """Return a refusal's status and code."""
+    return reply.status, reply.json["code"]
+
+
+def test_a_suite_that_is_off(
+    tmp_path: Path, service_keys: RsaKeys, clock: TurnedClock
+) -> None:
+    """Refused at each door as before, and each refusal is in the audit log."""
+    with served_v1(tmp_path, service_keys, clock, suites=[Suite.PQ]) as v1:
+        sealed = sealed_to(service_keys)
+        classic = json.dumps({"encrypted_seed": sealed}).encode()
+        replies = [
+            v1.post("/v1/envelopes", {"envelope": Headquarters(service_keys).seal()}),
+            v1.post("/v1/accounts", {"id": "shop/a", "sealed_seed": sealed}),
+            call(v1.here.port, "POST", "/decrypt-seed", classic, JSON_TYPE),
+        ]
+        clock.turn(120)
+        v1.here.service.upkeep.settle()
+        events = v1.get("/v1/events?kind=suite.refused").json["events"]
+
+    assert [403, 403, 403] == [reply.status for reply in replies]
+    assert ["suite_refused"] * 2 == [reply.json["code"] for reply in replies[:2]]
+    assert 3 == sum(event["detail"]["count"] for event in events)
+
+
+def test_a_forged_pin_is_audited(
+    v1: V1, hq: Headquarters, service_keys: RsaKeys, clock: TurnedClock
+) -> None:
+    """To callers the store is out of order; the audit log says what is wrong."""
+    with v1.here.service.store.transaction() as tx:
+        (row,) = tx.pinned_authorities()
+        tx.pin_authority(replace(row, prefix=""))
+
+    replies = [v1.post("/v1/envelopes", {"envelope": hq.seal()}) for _ in range(3)]
+
+    assert {(503, "store_unavailable")} == set(map(told, replies))
+    clock.turn(120)
+    v1.here.service.upkeep.settle()
+    events = v1.get("/v1/events?kind=authority.pin-forged").json["events"]
+    assert 3 == sum(event["detail"]["count"] for event in events)
+    assert [] == accounts(v1)

@@ -48,6 +48,7 @@ PARTS = [
     "accounts",
     "envelope_opener",
     "service_keys",
+    "envelope_acceptance",
     "envelopes",
     "upkeep",
 ]
@@ -185,7 +186,8 @@ ALLOWED: dict[str, set[str]] = {
     **{part: {*LEDGER, "ledger", *PARTS[:place]} for place, part in enumerate(PARTS)},
     "envelope_opener": {*LEDGER, *SENDERS},
     "service_keys": {*LEDGER, *SENDERS, "ledger", "public_jwk"},
-    "envelopes": {*LEDGER, *SENDERS, "ledger", *PARTS[:6]},
+    "envelope_acceptance": {*LEDGER, *SENDERS, "ledger", *PARTS[:6]},
+    "envelopes": {*LEDGER, *SENDERS, "ledger", *PARTS[:6], "envelope_acceptance"},
     "accounts": {*LEDGER, "formats.otpauth", "formats.row", "ledger", *PARTS[:5]},
     **{name: {*LEDGER, "ledger"} for name in USE_CASES},
     "subscribers": {*LEDGER, "ledger", "receipt_form", "suite"},
@@ -293,7 +295,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"adapters.signing_files", "adapters.signing_swap"}
     | {"certificate_profile", "certificates", "public_jwk", "validity"}
     | {"config", "unlocking", "wiring_authority", "wiring_pq"},
-    "signing_watch": {*LEDGER, "adapters.signing_files", "config", "enrolment"}
+    "signing_watch": {*LEDGER, "adapters.signing_files", "config", "issuing"}
     | {"adapters.pq_signing_file", "pq_keys"}
     | {"unlocking", "validity", "wiring_authority", "wiring_pq"},
     "wiring_admin": {

@@ -45,7 +45,7 @@ def test_a_renewal_needs_no_restart(
 
     with opened_at(authority, clock) as opened:
         done = renew(opened, authority, new_key=True, clock=clock)
-        identity = watch.desk(opened)._identity
+        identity = watch.identity()
 
     assert shown != watch.jwks()
     assert [done.kid] == [key["kid"] for key in watch.jwks()["keys"]]
@@ -62,7 +62,7 @@ def test_a_pair_that_is_added_needs_no_restart(
     pair = initialise_pq(authority)
 
     with opened_at(authority, clock) as opened:
-        assert watch.desk(opened)._identity.pq_signer is not None
+        assert watch.identity().pq_signer is not None
         done = renew(opened, authority, new_key=True, clock=clock)
     written = json.loads(done.jwks.read_text())
     assert [key["kid"] for key in written["keys"]] == [done.kid, *pair.kids]
@@ -83,8 +83,7 @@ def test_an_expired_certificate_ends_nothing_of_the_suite_pq(
         answered = {}
         for suite in (Suite.V1, Suite.PQ):
             ticket = book.give_ticket("shop", Offer("a", suite=suite)).ticket
-            files, pair = watch._found()
-            desk = make_desk(opened, authority, files, pq_signer=pair, clock=clock)
+            desk = make_desk(opened, watch.identity, clock=clock)
             service = Service(service_keys)
             try:
                 answered[suite] = bool(service.enrol(desk, ticket))
@@ -146,14 +145,14 @@ def test_nothing_is_issued_by_a_certificate_that_ended(
         book = make_book(opened, clock=clock)
         book.add("shop")
         ticket = book.give_ticket("shop", Offer("shop/anna")).ticket
-        desk = make_desk(opened, authority, watch.files(), clock=clock)
+        desk = make_desk(opened, watch.identity, clock=clock)
 
         with pytest.raises(CertificateExpired, match="authority renew"):
             desk.enrol(service.request(ticket))
 
         assert [] == book.deliveries()
         renew(opened, authority, clock=clock)
-        desk = make_desk(opened, authority, watch.files(), clock=clock)
+        desk = make_desk(opened, watch.identity, clock=clock)
         desk.enrol(service.request(ticket))
         assert ["shop/anna"] == [row.account for row in book.deliveries()]
         clock.turn(-400 * DAY)  # before the new certificate, not before the ticket
@@ -176,7 +175,7 @@ def test_a_pinned_key_does_not_end(
         found = signing_watch.watch(settings)
         assert found is not None
 
-        made = make_desk(opened, settings, found.files(), clock=clock).enrol(
+        made = make_desk(opened, found.identity, clock=clock).enrol(
             Service(service_keys).request(ticket)
         )
 

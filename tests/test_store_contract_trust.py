@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_store_contract import BYTES, REAL, TEXT, many
 
 from otpseal.ports import Store
-from otpseal.ports_trust import EnvelopeSequence, PinnedRow
+from otpseal.ports_trust import EnvelopeSequence, KeptReceipt, PinnedRow
 
 NAMES = st.text("abcz019._-", min_size=1, max_size=64)
 PINNED = st.builds(
@@ -69,8 +69,6 @@ def test_an_envelope_is_remembered_once(store: Store) -> None:
         assert not tx.remember_envelope("a", "1", 9.0)
 
     with store.transaction() as tx:
-        assert tx.has_envelope("a", "1")
-        assert not tx.has_envelope("a", "2")
         assert not tx.remember_envelope("a", "1", 5.0)
         assert tx.remember_envelope("a", "2", 5.0)
 
@@ -171,3 +169,41 @@ def test_of_two_replays_at_once_one_is_the_first(store: Store) -> None:
         thread.join()
 
     assert [False] * 7 + [True] == sorted(told)
+
+
+@many
+@given(digest=st.binary(min_size=32, max_size=32), text=TEXT)
+def test_a_receipt_is_kept_with_its_envelope(
+    store: Store, digest: bytes, text: str
+) -> None:
+    """Found by digest and by id; gone with the envelope, and only then."""
+    with store.transaction() as tx:
+        tx.forget_envelopes(float("inf"))
+        tx.remember_envelope("a", "1", 5.0)
+        tx.remember_envelope("a", "2", 9.0)
+        tx.keep_receipt("a", "1", digest=digest, receipt=text)
+
+    with store.transaction(shared=True) as tx:
+        kept = KeptReceipt("a", text)
+        assert (kept, kept) == (tx.receipt_for(digest), tx.receipt_of("a", "1"))
+        assert tx.receipt_for(bytes(31)) is None
+        assert tx.receipt_for(digest[::-1] + b"x") is None
+        assert tx.receipt_of("a", "2") is None
+        assert tx.receipt_of("b", "1") is None
+
+    with store.transaction() as tx:
+        assert not tx.remember_envelope("a", "1", 5.0)
+        assert kept == tx.receipt_for(digest)
+        tx.forget_envelopes(5.1)
+        assert (None, None) == (tx.receipt_for(digest), tx.receipt_of("a", "1"))
+
+
+def test_a_receipt_needs_its_envelope(store: Store) -> None:
+    """Of an envelope that is not remembered nothing is kept."""
+    with store.transaction() as tx:
+        tx.keep_receipt("a", "1", digest=bytes(32), receipt="x")
+
+    with store.transaction() as tx:
+        assert tx.receipt_for(bytes(32)) is None
+        assert tx.remember_envelope("a", "1", 5.0)
+        assert tx.receipt_for(bytes(32)) is None

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from otpseal import public_jwk
 from otpseal.adapters.sql_store import SqlTransaction
+from otpseal.audit import Kind
 from otpseal.errors import PinForged, PinMissing, PinRefused
 from otpseal.ports import Store
 from otpseal.ports_trust import PinnedRow
@@ -148,8 +149,13 @@ def test_a_planted_row_is_believed_by_nobody(
 
     with pytest.raises(PinForged):
         trusted(store)
-    with pytest.raises(PinForged):
-        book.add("third", pem(3))
+    for _ in range(2):
+        with pytest.raises(PinForged):
+            book.add("third", pem(3))
+    with store.transaction() as tx:
+        told = tx.newest_events(9, kind="authority.pin-forged")
+        pending = tx.tally(Kind.PIN_FORGED, "").pending
+    assert (['{"count":1}'], 1) == ([row.detail for row in told], pending)
     assert {planted.name} == {
         pin.authority.name for pin in book.all() if not pin.genuine
     }

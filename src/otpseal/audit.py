@@ -58,6 +58,13 @@ class Kind(StrEnum):
     ENVELOPE_STALE = "envelope.stale"
     """Envelopes older than one that was accepted for the account; `count`."""
 
+    SUITE_REFUSED = "suite.refused"
+    """Sealed seeds of a form that is switched off, the classic one too; `count`."""
+
+    PIN_FORGED = "authority.pin-forged"
+    """Envelopes and new pins that were refused because a pinned authority's row is
+    not as this service wrote it; `count`."""
+
     KEY_MADE = "key.made"
     """A key of the service's own was made; `use`, `kid`."""
 

@@ -5,6 +5,9 @@ envelope: of a hundred requests at once, with as many keys, one is answered. The
 ticket with the same key has the same answer again, so that an answer that was lost
 on the way is no lost ticket.
 
+Requests that name no ticket and no envelope of ours are turned away without the
+store's exclusive lock: a flood of them does not keep the others waiting.
+
 The classic requests are `otpseal.authority`'s.
 """
 
@@ -24,7 +27,7 @@ from otpseal.errors import (
     SuiteRefused,
 )
 from otpseal.issuing import Identity, issue
-from otpseal.ledger import Ledger
+from otpseal.ledger import Ledger, StrangerCounts
 from otpseal.ports import Clock, Store, Transaction
 from otpseal.receipt import Delivery, Receipt
 from otpseal.requested_keys import Requested
@@ -57,7 +60,7 @@ class EnrolmentDesk:
         store: durable state.
         storage_key: what protects the authority's copies of the seeds.
         clock: gives the Unix time.
-        identity: what it signs with.
+        identity: gives what it signs with now.
         read_request: checks a request and its signature.
     """
 
@@ -67,7 +70,7 @@ class EnrolmentDesk:
         storage_key: StorageKey,
         clock: Clock,
         *,
-        identity: Identity,
+        identity: Callable[[], Identity],
         read_request: ReadRequest,
     ) -> None:
         self._store = store
@@ -75,6 +78,7 @@ class EnrolmentDesk:
         self._clock = clock
         self._identity = identity
         self._read = read_request
+        self._strangers = StrangerCounts(store, storage_key, clock)
 
     def enrol(
         self,
@@ -109,8 +113,14 @@ class EnrolmentDesk:
             if digest is None:
                 raise EnrolmentRefused
         except (EnrolmentRefused, KeyRefused):
-            self._count(Kind.ENROLMENT_REFUSED)
+            self._strangers.count(Kind.ENROLMENT_REFUSED)
             raise
+        with self._store.transaction(shared=True) as tx:
+            is_known = tx.ticket(subscription.resting(digest)) is not None
+        if not is_known:
+            self._strangers.count(Kind.ENROLMENT_REFUSED)
+            raise EnrolmentRefused
+        identity = self._identity()
         with self._store.transaction() as tx:
             now = self._clock()
             ledger = Ledger(tx, self._storage_key)
@@ -121,7 +131,7 @@ class EnrolmentDesk:
                 ticket = subscription.admit(found, owner, kid, now)
                 if ticket.suite is Suite.V1:
                     # A stored answer, too, was signed for this certificate.
-                    self._identity.valid.expect(now)
+                    identity.valid.expect(now)
                 if ticket.answer is not None:
                     ledger.count(Kind.ENVELOPE_REPEATED, NO_ACCOUNT, now)
                 else:
@@ -129,7 +139,7 @@ class EnrolmentDesk:
                         tx,
                         ticket,
                         keys=keys,
-                        identity=self._identity,
+                        identity=identity,
                         storage_key=self._storage_key,
                         now=now,
                     )
@@ -155,8 +165,13 @@ class EnrolmentDesk:
         try:
             digest = receipt.claimed_envelope(text)
         except ReceiptRefused:
-            self._count(Kind.RECEIPT_REFUSED)
+            self._strangers.count(Kind.RECEIPT_REFUSED)
             raise
+        with self._store.transaction(shared=True) as tx:
+            is_known = tx.issued_envelope(digest) is not None
+        if not is_known:
+            self._strangers.count(Kind.RECEIPT_REFUSED)
+            raise ReceiptRefused
         with self._store.transaction() as tx:
             now = self._clock()
             ledger = Ledger(tx, self._storage_key)
@@ -199,9 +214,13 @@ class EnrolmentDesk:
         key = Ed25519PublicKey.from_public_bytes(issued.receipt_key)
         return receipt.verify(text, key=key, sent=sent)
 
-    def _count(self, kind: Kind) -> None:
-        with self._store.transaction() as tx:
-            Ledger(tx, self._storage_key).count(kind, NO_ACCOUNT, self._clock())
+    def settle(self) -> None:
+        """Write what was only counted; called every minute, and at the end.
+
+        Raises:
+            StoreUnavailable: nothing was written; the next call may succeed.
+        """
+        self._strangers.settle()
 
 
 def _answer(ticket: Ticket) -> Enrolled:

@@ -5,22 +5,25 @@ behind their fence. What fails before a pinned authority's signature is known to
 good is one error, and one count in the audit log; what fails after it says why,
 because only that authority, or who repeats its envelope, can cause it.
 
-An envelope may make an account, or replace the seed that the same authority put into
-one. It never takes over an account that came to be in another way.
+The receipt of an envelope that was accepted is given again to whoever has the envelope,
+as long as its id is remembered: its caller may have died before he had the answer.
+
+What an accepted envelope does to an account is `otpseal.envelope_acceptance`'s.
 """
 
-import secrets
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from otpseal import receipt
-from otpseal.access import Caller, Scope
-from otpseal.account_id import parse_account_id, within
-from otpseal.audit import NO_ACCOUNT, Event, Kind
-from otpseal.callers import enter, expect_covered
+from otpseal.access import Scope
+from otpseal.audit import NO_ACCOUNT, Kind
+from otpseal.callers import enter
+from otpseal.envelope_acceptance import Acceptance, Brought
 from otpseal.errors import (
     AccountExists,
     AccountIdRefused,
@@ -33,23 +36,21 @@ from otpseal.errors import (
     Forbidden,
     OtpsealError,
     ParametersRefused,
+    PinForged,
+    ReceiptMissing,
+    ReceiptRefused,
     SeedConflict,
+    SeedUnreadable,
+    StoreUnavailable,
+    SuiteRefused,
 )
-from otpseal.ledger import Ledger
-from otpseal.ports import AccountRow, Clock, Store, Transaction
-from otpseal.ports_trust import EnvelopeSequence
-from otpseal.seed_claims import SeedClaims
-from otpseal.seed_keeping import NewSeed, SeedKeeper
+from otpseal.ledger import Ledger, is_genuine
+from otpseal.ports import Clock, Store, Transaction
+from otpseal.ports_trust import KeptReceipt
 from otpseal.signed_envelope import OpenedEnvelope, PinnedKeys
 from otpseal.storage_key import StorageKey
-from otpseal.trust import Pinned, PinnedAuthority
+from otpseal.trust import Pinned
 from otpseal.trust_book import pinned_authorities
-
-#: Longest time from `iat` to `exp`, in seconds: as long an envelope's id is kept.
-MAX_LIFETIME_S: Final = 31 * 86_400
-
-#: How far the authority's clock may be ahead of ours, in seconds.
-MAX_AHEAD_S: Final = 60
 
 #: Opens an envelope of any accepted suite with the service's keys.
 Opener = Callable[[str, PinnedKeys], OpenedEnvelope]
@@ -65,26 +66,29 @@ _KINDS: Final[dict[type[OtpsealError], Kind]] = {
     EnvelopeStale: Kind.ENVELOPE_STALE,
     EnvelopeExpired: Kind.ENVELOPE_EXPIRED,
     EnvelopeMisdirected: Kind.ENVELOPE_MISDIRECTED,
+    SuiteRefused: Kind.SUITE_REFUSED,
+    PinForged: Kind.PIN_FORGED,
 }
+
+#: What is counted of those before there is a transaction to accept an envelope in.
+_UNOPENED: Final = (EnvelopeRefused, ClaimsRefused, SuiteRefused, PinForged)
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
-    """What an envelope brought.
+class Recalled:
+    """What an envelope brought that was accepted before.
 
     Attributes:
-        row: the account as it rests now.
+        account: the account that it was for.
         authority: who sealed its seed.
-        suite: of the envelope.
-        receipt: for the authority, see `otpseal.receipt`.
-        is_new: whether the account was made; else its seed was replaced.
+        receipt: the one that was made then.
+        has_seed: whether the account has the seed of that envelope still.
     """
 
-    row: AccountRow
+    account: str
     authority: str
-    suite: str
     receipt: str
-    is_new: bool
+    has_seed: bool
 
 
 class EnvelopeImporter:
@@ -127,19 +131,18 @@ class EnvelopeImporter:
             EnvelopeReplayed, EnvelopeStale, EnvelopeExpired, EnvelopeMisdirected,
             ClaimsRefused, AccountExists, SeedConflict: an authority's own envelope,
                 but not now, not here or not again; that is counted.
+            SuiteRefused: envelopes of this form are switched off; that is counted.
+            PinForged: no authority is believed; that is counted.
             Unauthenticated, Forbidden, StoreUnavailable: nothing was stored.
         """
-        with self._store.transaction(shared=True) as tx:
-            now = self._clock()
-            enter(tx, credential, Scope.IMPORT, now)
-            pinned = pinned_authorities(tx, self._storage_key)
         try:
+            with self._store.transaction(shared=True) as tx:
+                now = self._clock()
+                enter(tx, credential, Scope.IMPORT, now)
+                pinned = pinned_authorities(tx, self._storage_key)
             opened = self._opener(text, Pinned(pinned, now))
-        except EnvelopeRefused:
-            self._count(Kind.ENVELOPE_REFUSED)
-            raise
-        except ClaimsRefused:
-            self._count(Kind.ENVELOPE_MISDIRECTED)
+        except _UNOPENED as error:
+            self._count(_KINDS[type(error)])
             raise
         signer = self._receipt_key()
         refused: OtpsealError
@@ -147,7 +150,7 @@ class EnvelopeImporter:
             now = self._clock()
             caller = enter(tx, credential, Scope.IMPORT, now)
             try:
-                acceptance = _Acceptance(tx, self._storage_key, opened, now)
+                acceptance = Acceptance(tx, self._storage_key, opened, now)
                 return acceptance.accept(pinned, caller, signer)
             except _REFUSALS as error:
                 # Nothing but the envelope's id was written before the last check.
@@ -156,6 +159,85 @@ class EnvelopeImporter:
                 refused = error
         # Raised only here: an exception inside would undo the count.
         raise refused
+
+    def bring_or_recall(self, text: str) -> Brought | Recalled:
+        """Bring an envelope, or find what it brought; for this machine's own callers.
+
+        What was accepted before is no replay here, and is not counted as one: whoever
+        asks for the same seed again gets the same envelope again.
+
+        Raises:
+            As `bring`, `EnvelopeReplayed` if there is no receipt any more.
+        """
+        digest = envelope_digest(text)
+        try:
+            return self.recall(digest)
+        except ReceiptMissing:
+            pass
+        try:
+            return self.bring(text)
+        except EnvelopeReplayed as error:
+            # The same command at the same time was faster.
+            replayed = error
+        try:
+            return self.recall(digest)
+        except ReceiptMissing:
+            raise replayed from None
+
+    def recall(self, digest: bytes, *, credential: bytes | None = None) -> Recalled:
+        """Return what the envelope of this SHA-256 brought when it was accepted.
+
+        Args:
+            digest: 32 bytes.
+            credential: the caller's, who needs the scope `import`; None for this
+                machine's own.
+
+        Raises:
+            ReceiptMissing: none is remembered, or none for this caller's accounts.
+            Unauthenticated, Forbidden, StoreUnavailable: nothing was looked for.
+        """
+        with self._store.transaction(shared=True) as tx:
+            caller = enter(tx, credential, Scope.IMPORT, self._clock())
+            found = self._recalled(tx, tx.receipt_for(digest))
+        # Beyond the fence is as if it were not there: no tenant learns by this what
+        # another one got.
+        if caller is not None and not caller.has(found.account):
+            raise ReceiptMissing
+        return found
+
+    def recall_newest(self, account: str) -> Recalled:
+        """Return what the newest envelope brought that was accepted for an account.
+
+        For who has no envelope any more; on this machine only.
+
+        Raises:
+            ReceiptMissing, StoreUnavailable: as `recall`.
+        """
+        kind = Kind.ENVELOPE_ACCEPTED.value
+        with self._store.transaction(shared=True) as tx:
+            kept = None
+            for event in tx.newest_events(1, account=account, kind=kind):
+                if is_genuine(self._storage_key, event):
+                    detail = json.loads(event.detail)
+                    kept = tx.receipt_of(detail["authority"], detail["jti"])
+            return self._recalled(tx, kept)
+
+    def _recalled(self, tx: Transaction, kept: KeptReceipt | None) -> Recalled:
+        if kept is None:
+            raise ReceiptMissing
+        try:
+            account = receipt.claimed_account(kept.receipt)
+            row = tx.accounts([account]).get(account)
+            seed = None if row is None else row.open_seed(self._storage_key)
+            has_seed = seed is not None and receipt.confirms(kept.receipt, seed)
+        except SeedUnreadable:
+            has_seed = False
+        except ReceiptRefused:
+            raise StoreUnavailable(
+                "a row of the accepted_envelopes table is damaged: restore the"
+                " database from a backup"
+            ) from None
+        return Recalled(account, kept.authority, kept.receipt, has_seed)
 
     def _count(self, kind: Kind) -> None:
         with self._store.transaction() as tx:
@@ -172,159 +254,6 @@ _REFUSALS: Final[tuple[type[OtpsealError], ...]] = (
 )
 
 
-class _Acceptance:
-    """One opened envelope in the transaction that accepts it."""
-
-    def __init__(
-        self,
-        tx: Transaction,
-        storage_key: StorageKey,
-        opened: OpenedEnvelope,
-        now: float,
-    ) -> None:
-        self._tx = tx
-        self._storage_key = storage_key
-        self._opened = opened
-        self._claims = opened.claims
-        self._now = now
-
-    def accept(
-        self,
-        pinned: Sequence[PinnedAuthority],
-        caller: Caller | None,
-        signer: tuple[str, Ed25519PrivateKey],
-    ) -> Brought:
-        """Check what the claims say, keep the seed, make the receipt.
-
-        `pinned` are those that the signature was looked for among.
-        """
-        claims, tx = self._claims, self._tx
-        self._expect_addressed(self._authority(pinned))
-        self._expect_in_time()
-        expect_covered(caller, claims.account)
-        new = _new_seed(claims)
-        old = tx.accounts([claims.account]).get(claims.account)
-        self._expect_in_order(old)
-        holder = tx.holder(self._storage_key.fingerprint(claims.seed))
-        if holder is not None and holder != claims.account:
-            raise SeedConflict("Another account has this seed")
-        # The last check, since it is the first thing that is written.
-        if not self._remember():
-            raise EnvelopeReplayed("This envelope was accepted before")
-        keeper = SeedKeeper(tx, self._storage_key)
-        if old is None:
-            row = keeper.add(new, self._now)
-        else:
-            row = keeper.replace(old, new, self._now)
-        name = self._opened.authority
-        tx.put_envelope_sequence(
-            EnvelopeSequence(claims.account, name, claims.sequence, self._now)
-        )
-        event = self._record(caller, is_new=old is None)
-        return Brought(
-            row,
-            name,
-            self._opened.suite,
-            self._receipt(event, signer),
-            is_new=old is None,
-        )
-
-    def _authority(self, pinned: Sequence[PinnedAuthority]) -> PinnedAuthority:
-        """Return who signed, if it is pinned still, and by the same keys.
-
-        Looked up again here: who was removed, or whose keys were replaced, while an
-        envelope of his was opened brings nothing by them any more.
-        """
-        for authority in pinned_authorities(self._tx, self._storage_key):
-            if authority.name == self._opened.authority:
-                if any(authority.material == before.material for before in pinned):
-                    return authority
-                break
-        raise EnvelopeRefused
-
-    def _expect_addressed(self, authority: PinnedAuthority) -> None:
-        claims = self._claims
-        if claims.issuer != authority.name or claims.audience != self._opened.kid:
-            raise EnvelopeMisdirected(
-                "The envelope names another sender or receiver than it has"
-            )
-        parse_account_id(claims.account)
-        if not within(claims.account, authority.prefix):
-            raise EnvelopeMisdirected("The authority is not pinned for this account")
-
-    def _expect_in_time(self) -> None:
-        claims, now = self._claims, self._now
-        if claims.issued_at > now + MAX_AHEAD_S:
-            raise EnvelopeExpired("The envelope is of the future: compare the clocks")
-        if claims.expires_at - claims.issued_at > MAX_LIFETIME_S:
-            raise EnvelopeExpired("The envelope is valid for more than 31 days")
-        if claims.expires_at <= now:
-            raise EnvelopeExpired("The envelope has expired: ask for another")
-
-    def _expect_in_order(self, old: AccountRow | None) -> None:
-        claims, name = self._claims, self._opened.authority
-        last = self._tx.envelope_sequence(claims.account)
-        if last is not None and claims.sequence <= last.sequence:
-            # By whichever authority it was, and whether the account is there or not:
-            # an older seed must not come back after a deletion.
-            if not self._remember():
-                raise EnvelopeReplayed("This envelope was accepted before")
-            raise EnvelopeStale("A later envelope for this account was accepted")
-        # An account that was deleted and made again, or had its seed replaced, here is
-        # no longer what that envelope brought: its seed came at another time.
-        if old is not None and (
-            last is None
-            or last.authority != name
-            or last.accepted_at != old.imported_at
-        ):
-            raise AccountExists("The account's seed is not of this authority")
-
-    def _remember(self) -> bool:
-        claims = self._claims
-        return self._tx.remember_envelope(
-            self._opened.authority, claims.jti, float(claims.expires_at)
-        )
-
-    def _record(self, caller: Caller | None, *, is_new: bool) -> int:
-        """Write the audit event; returns its id."""
-        claims = self._claims
-        detail: dict[str, int | str] = {
-            "authority": self._opened.authority,
-            "suite": self._opened.suite,
-            "kid": self._opened.kid,
-            "seq": claims.sequence,
-            "jti": claims.jti,
-            "new": int(is_new),
-        }
-        if caller is not None:
-            detail["caller"] = caller.id
-        event = Event(Kind.ENVELOPE_ACCEPTED, self._now, claims.account, detail)
-        Ledger(self._tx, self._storage_key).record(event)
-        # The transaction is alone: the newest event is this one.
-        (row,) = self._tx.newest_events(1)
-        return row.id
-
-    def _receipt(self, event: int, signer: tuple[str, Ed25519PrivateKey]) -> str:
-        signing_kid, key = signer
-        return receipt.make(
-            self._opened,
-            kid=self._opened.kid,
-            event=event,
-            service_nonce=secrets.token_bytes(receipt.NONCE_BYTES),
-            signing_kid=signing_kid,
-            key=key,
-            now=self._now,
-        )
-
-
-def _new_seed(claims: SeedClaims) -> NewSeed:
-    new = NewSeed(
-        claims.account,
-        claims.seed,
-        claims.parameters,
-        claims.service_name,
-        claims.label,
-        counter=claims.counter,
-    )
-    new.check()
-    return new
+def envelope_digest(text: str) -> bytes:
+    """Return what an envelope's receipt is found by: SHA-256 of its text, 32 bytes."""
+    return hashlib.sha256(text.encode("utf-8")).digest()

@@ -40,6 +40,7 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── Overloaded               a bounded queue is full
     ├── CodeLogUnwritable        the code log cannot be appended to
     ├── ProofRefused             a commit proof cannot be made or does not verify
+    ├── ReceiptMissing           there is no receipt of such an envelope
     ├── ReceiptRefused           a receipt does not confirm what was sent
     ├── EnrolmentRefused         the authority sends no envelope for this request
     ├── SubscriberRefused        a subscriber or ticket cannot be made or revoked
@@ -350,6 +351,18 @@ class ProofRefused(OtpsealError):
     """A commit proof cannot be made from this input, or does not verify."""
 
     code = "proof_refused"
+
+
+class ReceiptMissing(OtpsealError):
+    """No envelope of that digest was accepted, or its receipt is kept no longer.
+
+    Takes no argument: to who may not see an account its receipts are missing alike.
+    """
+
+    code = "receipt_missing"
+
+    def __init__(self) -> None:
+        super().__init__("There is no receipt of this envelope")
 
 
 class ReceiptRefused(OtpsealError):

@@ -8,11 +8,19 @@ import hmac
 import json
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from otpseal.audit import TALLY_PERIOD_S, Detail, Event, Kind, canonical_bytes
+from otpseal.audit import (
+    NO_ACCOUNT,
+    TALLY_PERIOD_S,
+    Detail,
+    Event,
+    Kind,
+    canonical_bytes,
+)
+from otpseal.errors import StoreUnavailable
 from otpseal.ports import Clock, EventRow, Store, Transaction
 from otpseal.storage_key import StorageKey
 
@@ -70,10 +78,10 @@ class MemoryCounts:
         self._counts: dict[str, int] = {}
         self._taken_at: dict[str, float] = {}
 
-    def add(self, account: str) -> None:
-        """Count one."""
+    def add(self, account: str, count: int = 1) -> None:
+        """Count so many more."""
         with self._lock:
-            self._counts[account] = self._counts.get(account, 0) + 1
+            self._counts[account] = self._counts.get(account, 0) + count
 
     def take_if_due(self, account: str, now: float) -> int:
         """Return an account's count and forget it; 0 if that was done this minute."""
@@ -88,6 +96,54 @@ class MemoryCounts:
         with self._lock:
             counts, self._counts = self._counts, {}
             return counts
+
+
+class StrangerCounts:
+    """Counts of strangers' requests that named nothing that exists.
+
+    Such a request changes nothing, and no limit depends on how many there were: so
+    it need not pay for a commit of its own, for which all others would wait. The first
+    is written at once, what follows in one piece a minute. There are as many counts
+    in memory as kinds, whatever strangers send, and a crash loses at most a minute of
+    them.
+
+    Args:
+        store: durable state.
+        storage_key: authenticates the events.
+        clock: gives the Unix time.
+    """
+
+    def __init__(self, store: Store, storage_key: StorageKey, clock: Clock) -> None:
+        self._store = store
+        self._storage_key = storage_key
+        self._clock = clock
+        self._counts = MemoryCounts()
+
+    def count(self, kind: Kind) -> None:
+        """Count one.
+
+        Raises:
+            StoreUnavailable: its minute's count could not be written, and is kept.
+        """
+        self._counts.add(kind.value)
+        if count := self._counts.take_if_due(kind.value, self._clock()):
+            self._write({kind.value: count})
+
+    def settle(self) -> None:
+        """Write all that was counted; raises as `count`."""
+        if counts := self._counts.take_all():
+            self._write(counts)
+
+    def _write(self, counts: Mapping[str, int]) -> None:
+        try:
+            with self._store.transaction() as tx:
+                ledger, now = Ledger(tx, self._storage_key), self._clock()
+                for kind, count in counts.items():
+                    ledger.count(Kind(kind), NO_ACCOUNT, now, count)
+        except StoreUnavailable:
+            for kind, count in counts.items():
+                self._counts.add(kind, count)
+            raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,19 @@ class EnvelopeSequence:
     accepted_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class KeptReceipt:
+    """The receipt of an envelope that was accepted.
+
+    Attributes:
+        authority: whose envelope it was.
+        receipt: see `otpseal.receipt`.
+    """
+
+    authority: str
+    receipt: str
+
+
 class TrustTransaction(Protocol):
     """Pinned authorities, and the envelopes that were accepted from them."""
 
@@ -62,11 +75,25 @@ class TrustTransaction(Protocol):
         first, and gets False once that is committed.
         """
 
-    def has_envelope(self, authority: str, jti: str) -> bool:
-        """Tell whether an envelope is remembered."""
+    def keep_receipt(
+        self, authority: str, jti: str, *, digest: bytes, receipt: str
+    ) -> None:
+        """Store the receipt of an envelope that is remembered.
+
+        `digest` is SHA-256 of the envelope's text, 32 bytes.
+        """
+
+    def receipt_for(self, digest: bytes) -> KeptReceipt | None:
+        """Return the receipt of the envelope of that digest, or None."""
+
+    def receipt_of(self, authority: str, jti: str) -> KeptReceipt | None:
+        """Return the receipt of an envelope by its id, or None."""
 
     def forget_envelopes(self, before: float) -> int:
-        """Forget the envelopes that expired before that; returns how many."""
+        """Forget the envelopes that expired before that, and their receipts.
+
+        Returns how many.
+        """
 
     def envelope_sequence(self, account: str) -> EnvelopeSequence | None:
         """Return the account's newest envelope, its row locked.

@@ -50,8 +50,10 @@ __all__ = [
     "NONCE_BYTES",
     "Delivery",
     "Receipt",
+    "claimed_account",
     "claimed_envelope",
     "confirmation",
+    "confirms",
     "make",
     "verify",
 ]
@@ -182,6 +184,19 @@ def confirmation(sent: Delivery, service_nonce: bytes) -> bytes:
     return hmac.digest(subkey, b"".join(map(_lp16, parts)), "sha256")
 
 
+def confirms(text: str, seed: Secret) -> bool:
+    """Tell whether a receipt of one's own confirms this seed and no other.
+
+    For the service itself, whose signature is not looked at.
+
+    Raises:
+        ReceiptRefused: this is no receipt.
+    """
+    said = parse(text)
+    sent = Delivery(said.digest, said.account, said.kid, said.nonce, seed)
+    return hmac.compare_digest(confirmation(sent, said.service_nonce), said.mac)
+
+
 def verify(text: str, *, key: Ed25519PublicKey, sent: Delivery) -> Receipt:
     """Return what a receipt says, if the service of `key` confirms `sent` by it.
 
@@ -218,6 +233,11 @@ def claimed_envelope(text: str) -> bytes:
         ReceiptRefused: this is no receipt.
     """
     return parse(text).digest
+
+
+def claimed_account(text: str) -> str:
+    """Return the account that a receipt claims to be for; as `claimed_envelope`."""
+    return parse(text).account
 
 
 def _lp16(part: bytes) -> bytes:

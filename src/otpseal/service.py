@@ -16,7 +16,7 @@ from enum import Enum, auto
 from otpseal import envelope, throttle, totp
 from otpseal.accounts import AccountBook
 from otpseal.attempt import DEFAULT_ACCOUNT, Attempt, is_text
-from otpseal.audit import Event, Kind
+from otpseal.audit import NO_ACCOUNT, Event, Kind
 from otpseal.callers import CallerBook
 from otpseal.decider import Decider
 from otpseal.envelope_opener import EnvelopeOpener
@@ -165,9 +165,10 @@ class Service:
         A failure is counted, and raised as `UnsealFailed`.
 
         Raises:
-            SuiteRefused: the classic form is switched off.
+            SuiteRefused: the classic form is switched off; that is counted.
         """
         if Suite.CLASSIC not in self.suites:
+            self._count(Kind.SUITE_REFUSED, NO_ACCOUNT)
             raise SuiteRefused(
                 "sealed seeds without a sender are switched off; OTPSEAL_ACCEPT_SUITES"
                 " would have to name classic"
@@ -175,10 +176,12 @@ class Service:
         try:
             return envelope.open_sealed(sealed, self.keys.oaep_decrypt)
         except UnsealFailed:
-            with self.store.transaction() as tx:
-                ledger = Ledger(tx, self.storage_key)
-                ledger.count(Kind.SEED_REFUSED, account, self.clock())
+            self._count(Kind.SEED_REFUSED, account)
             raise
+
+    def _count(self, kind: Kind, account: str) -> None:
+        with self.store.transaction() as tx:
+            Ledger(tx, self.storage_key).count(kind, account, self.clock())
 
     def import_seed(
         self,

@@ -21,16 +21,15 @@ from otpseal.adapters.signing_files import (
     SigningFiles,
 )
 from otpseal.config import PinnedBy, Settings
-from otpseal.enrolment import EnrolmentDesk
 from otpseal.errors import OtpsealError
+from otpseal.issuing import Identity
 from otpseal.ports import Clock
 from otpseal.pq_keys import PqSigner
-from otpseal.unlocking import Opened
 from otpseal.validity import Validity, renewal_due
 from otpseal.wiring_authority import (
+    identity_of,
     jwks,
     load_signing,
-    make_desk,
     signing_directory,
 )
 from otpseal.wiring_pq import load_pq, pq_public_keys
@@ -86,10 +85,10 @@ class SigningWatch:
                 self._read()
             return self._files, self._pair
 
-    def desk(self, opened: Opened) -> EnrolmentDesk:
-        """Return what answers subscribers, with what is to be signed with now."""
+    def identity(self) -> Identity:
+        """Return what is to be signed with now, and under which name."""
         files, pair = self._found()
-        return make_desk(opened, self._settings, files, pq_signer=pair)
+        return identity_of(self._settings, files, pair)
 
     def jwks(self) -> dict[str, Any]:
         """Return the signing keys that count now, as a JWK Set."""

@@ -23,7 +23,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 
-from otpseal.audit import Detail, Event, Kind
+from otpseal.audit import NO_ACCOUNT, Detail, Event, Kind
 from otpseal.errors import KeyRefused, PinForged, PinMissing, PinRefused
 from otpseal.ledger import Ledger
 from otpseal.ledger import is_genuine as is_genuine_event
@@ -129,30 +129,30 @@ class TrustBook:
             PinRefused: the name is taken, a key is another authority's, or it
                 cannot be pinned like this.
             KeyRefused: a key or certificate that is not accepted.
-            PinForged, StoreUnavailable: nothing was pinned.
+            PinForged: one that is pinned is not genuine; that is counted.
+            StoreUnavailable: nothing was pinned.
         """
         made = pin(name, prefix, file, now=self._clock())
         with self._store.transaction() as tx:
             now = self._clock()
-            known = pinned_authorities(tx, self._storage_key)
-            is_known = any(other.name == name for other in known)
-            if is_known and not replace:
-                raise PinRefused(
-                    "an authority of this name is pinned already: remove it first, or"
-                    " give --replace"
-                )
-            others = [other for other in known if other.name != name]
-            _expect_own(made, others)
-            tx.pin_authority(pinned_row(made, now, self._storage_key))
-            detail: Detail = {
-                "authority": name,
-                "prefix": prefix,
-                "keys": _told(made)[1],
-                "replaced": int(is_known),
-            }
-            event = Event(Kind.AUTHORITY_PINNED, now, detail=detail)
-            Ledger(tx, self._storage_key).record(event)
-        return made
+            ledger = Ledger(tx, self._storage_key)
+            try:
+                known = pinned_authorities(tx, self._storage_key)
+            except PinForged:
+                ledger.count(Kind.PIN_FORGED, NO_ACCOUNT, now)
+            else:
+                is_known = any(other.name == name for other in known)
+                if is_known and not replace:
+                    raise PinRefused(
+                        "an authority of this name is pinned already: remove it first,"
+                        " or give --replace"
+                    )
+                _expect_own(made, [other for other in known if other.name != name])
+                tx.pin_authority(pinned_row(made, now, self._storage_key))
+                ledger.record(_pinned(made, now, is_replaced=is_known))
+                return made
+        # Raised only here: an exception inside would undo the count.
+        raise PinForged
 
     def all(self) -> list[Pin]:
         """Return every row, those that were planted too."""
@@ -227,6 +227,16 @@ def fingerprints(authority: PinnedAuthority) -> list[str]:
         return kids
     der = ca.public_bytes(serialization.Encoding.DER)
     return [f"sha256:{hashlib.sha256(der).hexdigest()}"]
+
+
+def _pinned(made: PinnedAuthority, now: float, *, is_replaced: bool) -> Event:
+    detail: Detail = {
+        "authority": made.name,
+        "prefix": made.prefix,
+        "keys": _told(made)[1],
+        "replaced": int(is_replaced),
+    }
+    return Event(Kind.AUTHORITY_PINNED, now, detail=detail)
 
 
 def _told(authority: PinnedAuthority) -> tuple[str, str]:

@@ -4,7 +4,7 @@ As `otpseal.wiring`, whose `open_authority` gives the store that these work on.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,24 +100,25 @@ def load_signing(settings: Settings) -> SigningFiles | None:
     return files
 
 
-def make_desk(
-    opened: Opened,
-    settings: Settings,
-    files: SigningFiles,
-    *,
-    pq_signer: PqSigner | None = None,
-    clock: Clock = time.time,
-) -> EnrolmentDesk:
-    """Return what answers subscribers; without the pair, with no suite pq."""
+def identity_of(
+    settings: Settings, files: SigningFiles, pair: PqSigner | None = None
+) -> Identity:
+    """Return what an authority signs with; without a pair, no suite pq."""
     by_ca = settings.authority_pinned_by is PinnedBy.CA
     chain = (certificates.der(files.certificate),) if by_ca else ()
-    identity = Identity(
+    return Identity(
         name=settings.authority_name,
         signer=Signer(files.key, chain),
         certify=_certify(files),
         valid=Validity.of(files.certificate) if by_ca else ALWAYS,
-        pq_signer=pq_signer,
+        pq_signer=pair,
     )
+
+
+def make_desk(
+    opened: Opened, identity: Callable[[], Identity], *, clock: Clock = time.time
+) -> EnrolmentDesk:
+    """Return what answers subscribers, with what `identity` gives at the time."""
     return EnrolmentDesk(
         opened.store,
         opened.storage_key,

@@ -175,8 +175,8 @@ accepted_envelopes = Table(
     Column("authority", _id(64), primary_key=True),
     Column("jti", _id(64), primary_key=True),
     Column("expires_at", Double, nullable=False),
-    # SHA-256 of the envelope's text, and its receipt; null in what was merged from a
-    # backup of before receipts were kept.
+    # SHA-256 of the envelope's text, and its receipt; null for one that brought no
+    # seed because it came too late, and for those of before receipts were kept.
     Column("digest", LargeBinary),
     Column("receipt", Text),
     Index("accepted_envelopes_digest", "digest"),

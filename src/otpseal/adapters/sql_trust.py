@@ -1,10 +1,10 @@
 """The tables of pinned authorities, and of the envelopes accepted from them."""
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, and_, delete, select, update
 
 from otpseal.adapters import sql_schema as schema
 from otpseal.adapters.sql_tables import Tables, insert_into, upsert
-from otpseal.ports_trust import EnvelopeSequence, PinnedRow
+from otpseal.ports_trust import EnvelopeSequence, KeptReceipt, PinnedRow
 
 
 class TrustTables(Tables):
@@ -45,13 +45,30 @@ class TrustTables(Tables):
         values = {"authority": authority, "jti": jti, "expires_at": expires_at}
         return self._connection.execute(told, values).one_or_none() is not None
 
-    def has_envelope(self, authority: str, jti: str) -> bool:
+    def keep_receipt(
+        self, authority: str, jti: str, *, digest: bytes, receipt: str
+    ) -> None:
         """See `otpseal.ports_trust.TrustTransaction`."""
-        table = schema.accepted_envelopes
-        query = select(table.c.jti).where(
-            table.c.authority == authority, table.c.jti == jti
+        c = schema.accepted_envelopes.c
+        statement = update(schema.accepted_envelopes).where(
+            c.authority == authority, c.jti == jti
         )
-        return self._connection.execute(query).one_or_none() is not None
+        self._connection.execute(statement.values(digest=digest, receipt=receipt))
+
+    def receipt_for(self, digest: bytes) -> KeptReceipt | None:
+        """See `otpseal.ports_trust.TrustTransaction`."""
+        return self._receipt(schema.accepted_envelopes.c.digest == digest)
+
+    def receipt_of(self, authority: str, jti: str) -> KeptReceipt | None:
+        """See `otpseal.ports_trust.TrustTransaction`."""
+        c = schema.accepted_envelopes.c
+        return self._receipt(and_(c.authority == authority, c.jti == jti))
+
+    def _receipt(self, which: ColumnElement[bool]) -> KeptReceipt | None:
+        c = schema.accepted_envelopes.c
+        query = select(c.authority, c.receipt).where(which, c.receipt.is_not(None))
+        row = self._connection.execute(query).first()
+        return None if row is None else KeptReceipt(*row)
 
     def forget_envelopes(self, before: float) -> int:
         """See `otpseal.ports_trust.TrustTransaction`."""

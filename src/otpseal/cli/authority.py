@@ -1,7 +1,6 @@
 """`otpseal authority`: run an authority, and mend a binding."""
 
 import contextlib
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -80,6 +79,7 @@ def serve(
     from otpseal.http.guard import HostGuard
     from otpseal.http.server import bind, run, url_of
     from otpseal.http.tls import server_context
+    from otpseal.wiring_authority import make_desk
 
     settings = authority_settings(
         data_dir=data_dir, key_file=key_file, host=host, port=port
@@ -104,7 +104,7 @@ def serve(
 
         application = create_authority_app(
             opened.authority,
-            desk=None if signing is None else partial(signing.desk, opened),
+            desk=None if signing is None else make_desk(opened, signing.identity),
             jwks=None if signing is None else signing.jwks,
             classic=settings.authority_classic,
             prune=daily,

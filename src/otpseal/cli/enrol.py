@@ -10,7 +10,13 @@ from otpseal.cli import enrol_certificate
 from otpseal.cli.files import replace_file
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.config import load_settings
-from otpseal.errors import AuthorityUnusable, ConfigurationError
+from otpseal.envelope_acceptance import Brought
+from otpseal.envelopes import Recalled
+from otpseal.errors import (
+    AuthorityUnusable,
+    ConfigurationError,
+    EnvelopeReplayed,
+)
 from otpseal.receipt import MAX_CHARS
 from otpseal.secret_files import read_secret_file
 from otpseal.suite import Suite
@@ -66,8 +72,8 @@ def enrol(
     """Take a ticket to an authority, import the seed that it seals, and confirm it.
 
     The authority must be pinned first (`otpseal authority trust add`). Its ticket is
-    of use to this service's key alone from then on; the same command has the same
-    seed again, until the ticket expires.
+    of use to this service's key alone from then on. If anything fails, run the same
+    command again while the ticket lasts: it goes on where it was.
     """
     from otpseal.adapters.enrolment_client import AuthorityConnection
 
@@ -84,31 +90,33 @@ def enrol(
         answer = authority.enrol(
             csr, key.public_key().public_bytes_raw(), None if pq is None else pq.raw
         )
-        brought = opened.service.envelopes.bring(answer.envelope)
+        found = opened.service.envelopes.bring_or_recall(answer.envelope)
+        if isinstance(found, Recalled) and not found.has_seed:
+            # A receipt says that the seed arrived; this one did, and went.
+            raise EnvelopeReplayed(
+                f"the seed of {found.account} was stored before, and is not there any"
+                " more: ask the authority's operator for a new ticket"
+            )
         is_kept = enrol_certificate.keep(
             certificate_out,
             answer.certificate,
             opened=opened,
-            authority=brought.authority,
+            authority=found.authority,
             key=own_key,
         )
-    _keep(receipt_out, brought.receipt)
+    _keep(receipt_out, found.receipt)
     try:
-        authority.send_receipt(brought.receipt)
+        authority.send_receipt(found.receipt)
     except AuthorityUnusable as error:
         raise AuthorityUnusable(
-            f"the seed of {brought.row.id} is stored, but the receipt was not taken:"
+            f"the seed of {found.account} is stored, but the receipt was not taken:"
             f" {error}. Then run `otpseal seed confirm URL {receipt_out}`"
         ) from None
     if as_json:
-        told = {"account": brought.row.id, "authority": brought.authority}
+        told = {"account": found.account, "authority": found.authority}
         print_json({"status": "ok", **told, "receipt": str(receipt_out)})
     else:
-        done = "stored" if brought.is_new else "replaced"
-        typer.echo(
-            f"the seed of {brought.row.id} by {brought.authority} is {done}, and the"
-            " authority knows"
-        )
+        typer.echo(f"the seed of {found.account} by {found.authority} {_done(found)}")
     if not is_kept:
         raise typer.Exit(_NOT_KEPT)
 
@@ -133,6 +141,13 @@ def confirm(
     typer.echo("the authority knows")
 
 
+def _done(found: Brought | Recalled) -> str:
+    if isinstance(found, Recalled):
+        return "was stored before; the authority knows now"
+    done = "stored" if found.is_new else "replaced"
+    return f"is {done}, and the authority knows"
+
+
 def _challenge(ticket_file: Path) -> str:
     digest = subscription.ticket_digest(read_secret_file(ticket_file, _TICKET_FILE))
     if digest is None:
@@ -144,5 +159,5 @@ def _challenge(ticket_file: Path) -> str:
 
 
 def _keep(path: Path, receipt: str) -> None:
-    advice = "the seed is stored, and `otpseal authority status` will not know it"
+    advice = "the seed is stored: run the same command again"
     replace_file(path, receipt.encode("ascii") + b"\n", advice=advice)

@@ -1,4 +1,7 @@
-"""Files that commands leave behind for people: sealed seeds and proofs."""
+"""Files that commands read from people and leave behind for them.
+
+Sealed seeds, envelopes, receipts and proofs.
+"""
 
 import contextlib
 import os
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from otpseal.errors import ConfigurationError
+from otpseal.signed_envelope import MAX_ENVELOPE_CHARS
 
 
 def replace_file(path: Path, content: bytes, *, advice: str) -> None:
@@ -31,6 +35,27 @@ def replace_file(path: Path, content: bytes, *, advice: str) -> None:
         raise ConfigurationError(
             f"{path} cannot be written: {error.strerror}; {advice}"
         ) from None
+
+
+def read_sealed(file: str) -> str:
+    """Return what is in a file of a sealed seed, of whichever form; "-" for stdin.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    # One character more than is ever accepted: enough to be refused as too long.
+    limit = MAX_ENVELOPE_CHARS + 1
+    if file == "-":
+        raw = sys.stdin.buffer.read(limit)
+    else:
+        try:
+            with Path(file).open("rb") as stream:
+                raw = stream.read(limit)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{file} cannot be read: {error.strerror}"
+            ) from None
+    return raw.decode("ascii", errors="replace")
 
 
 @contextlib.contextmanager

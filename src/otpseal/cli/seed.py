@@ -1,6 +1,5 @@
 """`otpseal seed`: ask for a sealed seed, import it, replace it."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,15 +7,16 @@ import typer
 
 from otpseal.account_id import parse_account_id
 from otpseal.cli import enrol
+from otpseal.cli.files import read_sealed
 from otpseal.cli.options import AsJson, DataDir, KeyFile, OfAccount, print_json
+from otpseal.cli.receipt import receipt
 from otpseal.cli.request import request
 from otpseal.config import load_settings
+from otpseal.envelope_acceptance import Brought
 from otpseal.envelope_opener import is_envelope
-from otpseal.envelopes import Brought
-from otpseal.errors import ConfigurationError, SeedConflict
+from otpseal.errors import ConfigurationError, EnvelopeReplayed, SeedConflict
 from otpseal.key_source import private_key_exists
 from otpseal.service import DEFAULT_ACCOUNT, Imported
-from otpseal.signed_envelope import MAX_ENVELOPE_CHARS
 from otpseal.unlocking import SERVICE_KEY_NAME
 from otpseal.wiring import open_service
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("request")(request)
 app.command("enrol")(enrol.enrol)
 app.command("confirm")(enrol.confirm)
+app.command("receipt")(receipt)
 
 SealedFile = Annotated[
     str,
@@ -61,6 +62,11 @@ def import_(
             "a different seed is already stored: if this one is to take its place,"
             " run `otpseal seed replace`"
         ) from None
+    except EnvelopeReplayed:
+        raise EnvelopeReplayed(
+            "this envelope was accepted before; nothing changed. If its receipt was"
+            " lost, run `otpseal seed receipt FILE`"
+        ) from None
 
 
 @app.command()
@@ -88,7 +94,7 @@ def _import(
     replace: bool,
 ) -> None:
     parse_account_id(account)
-    sealed = _read(file)
+    sealed = read_sealed(file)
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     # A new key could open no seed that was sealed before it was made.
     has_key = private_key_exists(settings, SERVICE_KEY_NAME)
@@ -126,19 +132,3 @@ def _tell(brought: Brought, *, as_json: bool) -> None:
     done = "is stored" if brought.is_new else "is replaced"
     typer.echo(f"the seed of {brought.row.id} by {brought.authority} {done}; receipt:")
     typer.echo(brought.receipt)
-
-
-def _read(file: str) -> str:
-    # One character more than is ever accepted: enough to be refused as too long.
-    limit = MAX_ENVELOPE_CHARS + 1
-    if file == "-":
-        raw = sys.stdin.buffer.read(limit)
-    else:
-        try:
-            with Path(file).open("rb") as stream:
-                raw = stream.read(limit)
-        except OSError as error:
-            raise ConfigurationError(
-                f"{file} cannot be read: {error.strerror}"
-            ) from None
-    return raw.decode("ascii", errors="replace")

@@ -190,6 +190,7 @@ def _create_v1(
         paths={**accounts.paths, **events.paths, **envelopes.paths},
         one=accounts.one,
         verbs=accounts.verbs,
+        receipts=envelopes.receipts,
         refused=refused,
     )
 

@@ -83,7 +83,7 @@ Json = dict[str, Any]
 def create_authority_app(
     authority: Authority,
     *,
-    desk: Callable[[], EnrolmentDesk] | None = None,
+    desk: EnrolmentDesk | None = None,
     jwks: Callable[[], Mapping[str, Any]] | None = None,
     classic: bool = True,
     prune: Callable[[], object] | None = None,
@@ -92,14 +92,22 @@ def create_authority_app(
 
     Args:
         authority: the use cases.
-        desk: gives what answers subscribers; None if it has no signing key.
+        desk: answers subscribers; None if it has no signing key.
         jwks: gives its signing keys, for subscribers to pin.
         classic: whether classic requests are answered.
         prune: deletes old audit events; called at the start and then daily.
     """
     requests = WorkQueue()
     calls = None if desk is None else SubscriberCalls(desk, jwks or dict, requests)
-    return _AuthorityApp(authority, requests, calls, classic=classic, prune=prune)
+
+    def settle() -> None:
+        if desk is not None:
+            desk.settle()
+        authority.settle()
+
+    return _AuthorityApp(
+        authority, requests, calls, classic=classic, settle=settle, prune=prune
+    )
 
 
 class _AuthorityApp:
@@ -110,9 +118,11 @@ class _AuthorityApp:
         calls: SubscriberCalls | None,
         *,
         classic: bool,
+        settle: Callable[[], None],
         prune: Callable[[], object] | None,
     ) -> None:
         self._authority = authority
+        self._settle = settle
         self._prune = prune
         self._complaints = Complaints()
         self._requests = requests
@@ -202,9 +212,7 @@ class _AuthorityApp:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup
-        housekeeping = asyncio.create_task(
-            keep_house(self._authority.settle, prune=self._prune)
-        )
+        housekeeping = asyncio.create_task(keep_house(self._settle, prune=self._prune))
         await send({"type": "lifespan.startup.complete"})
         await receive()  # lifespan.shutdown
         housekeeping.cancel()
@@ -212,6 +220,10 @@ class _AuthorityApp:
             await housekeeping
         self._requests.close()
         self._health_checks.close()
+        try:
+            await asyncio.to_thread(self._settle)
+        except StoreUnavailable as error:
+            _log.warning("the last minute's refusals are not counted: %s", error)
         await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -35,14 +35,14 @@ class SubscriberCalls:
     """The calls of subscribers.
 
     Args:
-        desk: gives the use cases, as the signing files are now.
-        jwks: gives the authority's signing keys (RFC 7517 section 5), likewise.
+        desk: the use cases.
+        jwks: gives the authority's signing keys as they are now (RFC 7517 section 5).
         work: bounds what is done at a time, shared with the classic protocol.
     """
 
     def __init__(
         self,
-        desk: Callable[[], EnrolmentDesk],
+        desk: EnrolmentDesk,
         jwks: Callable[[], Mapping[str, Any]],
         work: WorkQueue,
     ) -> None:
@@ -62,7 +62,7 @@ class SubscriberCalls:
         receipt_key = _key(body, "receipt_key", RECEIPT_KEY_BYTES, _NO_RECEIPT_KEY)
         pq_key = _key(body, "pq_key", PQ_KEY_BYTES, _NO_PQ_KEY)
         enrolled = await self._work.run(
-            lambda: self._desk().enrol(csr, receipt_key=receipt_key, pq_key=pq_key)
+            lambda: self._desk.enrol(csr, receipt_key=receipt_key, pq_key=pq_key)
         )
         answer = {"status": "success", "envelope": enrolled.envelope}
         if enrolled.certificate is not None:
@@ -74,7 +74,7 @@ class SubscriberCalls:
         text = body.get("receipt")
         if not isinstance(text, str):
             raise BadRequest(_NO_RECEIPT)
-        await self._work.run(lambda: self._desk().confirm(text))
+        await self._work.run(lambda: self._desk.confirm(text))
         return {"status": "success"}
 
     async def _keys(self, _scope: Scope, _receive: Receive) -> Json:

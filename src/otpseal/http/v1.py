@@ -52,6 +52,8 @@ from otpseal.verification import Decision, Outcome
 PREFIX: Final = "/v1/"
 _ACCOUNTS: Final = "/v1/accounts/"
 _ONE: Final = "/v1/accounts/{id}"
+_RECEIPTS: Final = "/v1/receipts/"
+_ONE_RECEIPT: Final = "/v1/receipts/{digest}"
 
 _WRONG: Final = json_answer({"valid": False, "reason": "wrong"})
 _REFUSALS: Final = {
@@ -74,13 +76,14 @@ class Call:
         scope: of ASGI.
         receive: of ASGI.
         credential: the digest of what was presented.
-        account: the account's id in the path, well-formed or not; else empty.
+        named: the account's id in the path, or the digest that a receipt is found by,
+            well-formed or not; else empty.
     """
 
     scope: Scope
     receive: Receive
     credential: bytes = field(repr=False)
-    account: str = ""
+    named: str = ""
 
     async def body(self, *, max_bytes: int = MAX_BODY_BYTES) -> dict[str, Any]:
         """Return the body's members; white space alone is no JSON here.
@@ -112,6 +115,7 @@ class V1Api:
         paths: further calls, by path.
         one: the calls on an account itself, by method.
         verbs: further calls on one account, by what stands behind the colon.
+        receipts: the calls on one receipt, by method.
         refused: told the code of every problem, for the metrics.
     """
 
@@ -124,6 +128,7 @@ class V1Api:
         paths: Routes,
         one: Mapping[str, Handler],
         verbs: Routes,
+        receipts: Mapping[str, Handler],
         refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._refused = refused
@@ -138,6 +143,7 @@ class V1Api:
             **paths,
         }
         self.one = one
+        self.receipts = receipts
         self.verbs: Routes = {
             "confirm": {"POST": self.confirm},
             "resync": {"POST": self.resync},
@@ -148,7 +154,7 @@ class V1Api:
         """Answer a request for a path that begins with `PREFIX`."""
         route = PREFIX
         try:
-            handler, account, route = self._find(scope["path"], scope["method"])
+            handler, named, route = self._find(scope["path"], scope["method"])
             scope[ROUTE] = route
             found = credentials.presented(scope)
             if len(found) == 1:
@@ -156,7 +162,7 @@ class V1Api:
             else:
                 pick = credentials.first_known
                 credential = await self._work.run(pick, self._service, found)
-            answer = await handler(Call(scope, receive, credential, account))
+            answer = await handler(Call(scope, receive, credential, named))
         except Refused as error:
             answer = self._refuse(error.problem)
         except BadRequest as error:
@@ -172,22 +178,25 @@ class V1Api:
         return problem.answer
 
     def _find(self, path: str, method: str) -> tuple[Handler, str, str]:
-        """Return what is called, the account's id in the path, and the route."""
-        account, route = "", path
+        """Return what is called, what the path names, and the route."""
+        named, route = "", path
         calls = self.paths.get(path)
         if calls is None and path.startswith(_ACCOUNTS):
-            named = path.removeprefix(_ACCOUNTS)
-            account, colon, verb = named.rpartition(":")
+            rest = path.removeprefix(_ACCOUNTS)
+            named, colon, verb = rest.rpartition(":")
             if not colon:
-                account, calls, route = named, self.one, _ONE
+                named, calls, route = rest, self.one, _ONE
             else:
                 calls, route = self.verbs.get(verb), f"{_ONE}:{verb}"
+        elif calls is None and path.startswith(_RECEIPTS):
+            named, calls = path.removeprefix(_RECEIPTS), self.receipts
+            route = _ONE_RECEIPT
         if calls is None:
             raise Refused(NOT_FOUND)
         handler = calls.get(method)
         if handler is None:
             raise Refused(_not_allowed(", ".join(calls)))
-        return handler, account, route
+        return handler, named, route
 
     async def verify(self, call: Call) -> Answer:
         """`POST /v1/verify {"account", "code"}`: decide about a code."""
@@ -216,7 +225,7 @@ class V1Api:
         fields.end()
         purpose = Purpose.CONFIRM
         return await self._decide(
-            Attempt(code, call.account, call.credential, purpose=purpose)
+            Attempt(code, call.named, call.credential, purpose=purpose)
         )
 
     async def resync(self, call: Call) -> Answer:
@@ -226,7 +235,7 @@ class V1Api:
         fields.end()
         attempt = Attempt(
             first,
-            call.account,
+            call.named,
             call.credential,
             purpose=Purpose.RESYNC,
             next_code=second,

@@ -118,7 +118,7 @@ class AccountCalls:
         """`GET /v1/accounts/{id}`: never the seed."""
 
         def show() -> AccountRow:
-            return self._book.show(call.account, credential=call.credential)
+            return self._book.show(call.named, credential=call.credential)
 
         return json_answer(shown(await self._work.run(show)))
 
@@ -126,7 +126,7 @@ class AccountCalls:
         """`DELETE /v1/accounts/{id}`: the account and its seed."""
 
         def delete() -> None:
-            self._book.delete(call.account, credential=call.credential)
+            self._book.delete(call.named, credential=call.credential)
 
         await self._work.run(delete)
         return _DELETED
@@ -136,7 +136,7 @@ class AccountCalls:
         (await call.fields()).end()
 
         def enable() -> AccountRow:
-            return self._book.enable(call.account, credential=call.credential)
+            return self._book.enable(call.named, credential=call.credential)
 
         return json_answer(shown(await self._work.run(enable)))
 
@@ -145,7 +145,7 @@ class AccountCalls:
         (await call.fields()).end()
 
         def disable() -> AccountRow:
-            return self._book.disable(call.account, credential=call.credential)
+            return self._book.disable(call.named, credential=call.credential)
 
         return json_answer(shown(await self._work.run(disable)))
 
@@ -161,15 +161,15 @@ class AccountCalls:
 
     def _may_replace(self, call: Call) -> None:
         self._book.authorize(call.credential, Scope.ADMIN)
-        self._book.show(call.account, credential=call.credential)
+        self._book.show(call.named, credential=call.credential)
 
     def _replace_sealed(self, call: Call, sealed: str) -> Answer:
-        seed = self._service.open_sealed(sealed, account=call.account)
+        seed = self._service.open_sealed(sealed, account=call.named)
         return self._replace(call, seed)
 
     def _replace(self, call: Call, seed: Secret | None) -> Answer:
         row, made = self._book.replace_seed(
-            call.account, seed, credential=call.credential
+            call.named, seed, credential=call.credential
         )
         return json_answer(shown(row) if made is None else _with_seed(row, made))
 
@@ -179,7 +179,7 @@ class AccountCalls:
 
         def make() -> list[str]:
             return self._book.make_recovery_codes(
-                call.account, credential=call.credential
+                call.named, credential=call.credential
             )
 
         return json_answer({"recovery_codes": await self._work.run(make)})
@@ -188,7 +188,7 @@ class AccountCalls:
         """`GET /v1/accounts/{id}:code`: asking never spends it."""
 
         def current_code() -> totp.Code:
-            return self._book.current_code(call.account, credential=call.credential)
+            return self._book.current_code(call.named, credential=call.credential)
 
         code = await self._work.run(current_code)
         return json_answer({"code": code.text, "valid_for": code.valid_for})

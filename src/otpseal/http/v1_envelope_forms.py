@@ -1,18 +1,22 @@
-"""The forms of `POST /v1/envelopes`, for the OpenAPI document."""
+"""The forms of envelopes and receipts, for the OpenAPI document."""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from otpseal.http.v1_schemas import ACCOUNT_EXAMPLE, Account
+from otpseal.http.v1_schemas import ACCOUNT_EXAMPLE, Account, AccountId
 from otpseal.signed_envelope import MAX_ENVELOPE_CHARS
+
+#: SHA-256 of the example's envelope.
+DIGEST_EXAMPLE = "KcTQ7XIkYUAc8ij1PCC1oVJSPjV6Cbh8GfnNE7WZrAc"
+_RECEIPT = "eyJhbGciOiJFZDI1NTE5Iiwi... a JWS of some 900 characters ..."
 
 _BROUGHT: dict[str, Any] = {
     "account": {**ACCOUNT_EXAMPLE, "last_step": None},
     "new": True,
     "authority": "hq",
     "suite": "v1",
-    "receipt": "eyJhbGciOiJFZDI1NTE5Iiwi... a JWS of some 900 characters ...",
+    "receipt": _RECEIPT,
 }
 
 
@@ -43,4 +47,21 @@ class BroughtEnvelope(BaseModel):
     receipt: str = Field(description="A JWS in compact form, see docs/protocol.md.")
 
 
-MODELS = (Envelope, BroughtEnvelope)
+class RecalledReceipt(BaseModel):
+    """The receipt of an envelope that was accepted, as it was answered then."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"account": "shop/alice", "authority": "hq", "receipt": _RECEIPT}
+            ]
+        },
+    )
+
+    account: AccountId
+    authority: str = Field(description="Who sealed the seed.")
+    receipt: str = Field(description="A JWS in compact form, see docs/protocol.md.")
+
+
+MODELS = (Envelope, BroughtEnvelope, RecalledReceipt)

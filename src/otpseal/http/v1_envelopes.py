@@ -1,10 +1,11 @@
-"""`POST /v1/envelopes`: a seed whose sender is known."""
+"""The v1 API's calls about seeds whose sender is known, and their receipts."""
 
+from otpseal import base64url
 from otpseal.access import Scope
 from otpseal.accounts import AccountBook
 from otpseal.envelopes import EnvelopeImporter
 from otpseal.http.limits import WorkQueue
-from otpseal.http.v1 import Call, Routes
+from otpseal.http.v1 import Call, Handler, Routes
 from otpseal.http.v1_accounts import shown
 from otpseal.http.v1_fields import Fields
 from otpseal.http.wire import Answer, json_answer
@@ -15,7 +16,7 @@ MAX_BODY_BYTES = MAX_ENVELOPE_CHARS + 256
 
 
 class EnvelopeCalls:
-    """The one call.
+    """The two calls.
 
     Args:
         importer: the use case.
@@ -37,6 +38,7 @@ class EnvelopeCalls:
         self._work = work
         self._decryptions = decryptions
         self.paths: Routes = {"/v1/envelopes": {"POST": self.bring}}
+        self.receipts: dict[str, Handler] = {"GET": self.recall}
 
     async def bring(self, call: Call) -> Answer:
         """`POST /v1/envelopes {"envelope"}`: make an account, or renew its seed."""
@@ -59,3 +61,26 @@ class EnvelopeCalls:
             return json_answer(content)
 
         return await self._decryptions.run(bring)
+
+    async def recall(self, call: Call) -> Answer:
+        """`GET /v1/receipts/{digest}`: what an answer said that was lost."""
+        digest = _digest(call.named)
+
+        def recall() -> Answer:
+            found = self._importer.recall(digest, credential=call.credential)
+            content = {
+                "account": found.account,
+                "authority": found.authority,
+                "receipt": found.receipt,
+            }
+            return json_answer(content)
+
+        return await self._work.run(recall)
+
+
+def _digest(text: str) -> bytes:
+    """Return the digest of a path; what is none is no envelope's, nor any shorter."""
+    try:
+        return base64url.decode(text)
+    except ValueError:
+        return b""

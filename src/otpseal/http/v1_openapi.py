@@ -27,6 +27,14 @@ _EVERY_BODY: Final = {
     422: "malformed",
 }
 _MISSING: Final = {404: "account_missing"}
+_DIGEST: Final = {
+    "name": "digest",
+    "in": "path",
+    "required": True,
+    "description": "SHA-256 of the envelope's text, in base64url without padding.",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{43}$"},
+    "example": envelope_forms.DIGEST_EXAMPLE,
+}
 _EXHAUSTED: Final = {
     429: "overloaded, too_many_unknown_accounts; Retry-After says when to come back"
 }
@@ -186,6 +194,17 @@ def _envelopes() -> dict[str, Any]:
                 },
                 more="The authority must be pinned: `otpseal authority trust add`.",
             ),
+        },
+        "/v1/receipts/{digest}": {
+            "get": _call(
+                "Return the receipt of an accepted envelope again",
+                "import",
+                envelope_forms.RecalledReceipt,
+                refusals={404: "receipt_missing"},
+                parameters=(_DIGEST,),
+                more="For whose answer to `POST /v1/envelopes` was lost. It is kept"
+                " until a day after the envelope's end.",
+            )
         },
     }
 
