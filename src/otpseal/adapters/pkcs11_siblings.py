@@ -17,7 +17,7 @@ import pkcs11
 from pkcs11 import exceptions as told
 
 from otpseal.adapters.pkcs11_keys import Pkcs11Keys
-from otpseal.adapters.pkcs11_login import is_refused, log_in
+from otpseal.adapters.pkcs11_login import log_in
 from otpseal.adapters.pkcs11_modules import (
     end_session,
     find_by_kid,
@@ -106,12 +106,9 @@ class TokenKeys:
         module = str(self._module)
         with lock_of(module):
             try:
-                return self._ask(module, question)
-            except told.PKCS11Error:
-                if is_refused(module, self._uri, self._pin):
-                    raise
-            # The module may have lost its device or its server.
-            try:
+                with contextlib.suppress(told.PKCS11Error):
+                    return self._ask(module, question)
+                # The module may have lost its device or its server.
                 initialise_anew(module)
                 return self._ask(module, question)
             except told.PKCS11Error as error:
@@ -123,7 +120,11 @@ class TokenKeys:
     def _ask(
         self, module: str, question: Callable[[pkcs11.Session], _Result]
     ) -> _Result:
-        token = find_token(loaded_module(module), self._uri)
+        try:
+            token = find_token(loaded_module(module), self._uri)
+        except KeyUnavailable:
+            initialise_anew(module)
+            token = find_token(loaded_module(module), self._uri)
         opened_in = generation_of(module)
         session = log_in(token, module, self._uri, self._pin)
         try:
