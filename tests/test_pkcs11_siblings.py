@@ -16,7 +16,7 @@ from keys_fixture import DAY_S, opened_at, sealed_seed
 from pkcs11_token import PIN, URI, Tokens
 from server_fixture import code_at, environment, otpseal, sealed_to, serving
 
-from otpseal import padding
+from otpseal import padding, pkcs11_uri
 from otpseal.adapters.file_keys import RsaKeys, generate_private_key, write_key_pair
 from otpseal.config import Settings
 from otpseal.errors import (
@@ -29,7 +29,9 @@ from otpseal.errors import (
 from otpseal.key_places import key_places, load_named
 from otpseal.key_ring import MISSING_S, REFRESH_S
 from otpseal.key_watch import STORAGE_KEY_MARK
+from otpseal.ports import Keys
 from otpseal.ports_key_files import Step
+from otpseal.secret import Secret
 from otpseal.service import Imported
 from otpseal.store_inspection import inspect_store
 from otpseal.unlocking import SERVICE_KEY_NAME
@@ -450,26 +452,54 @@ class TestIntoAToken:
             pass
 
 
+class _OldHandle:
+    """In the place of a key: whoever uses it fails."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(name)
+
+
+def _signs(keys: Keys) -> None:
+    signature = keys.pss_sign(b"message", salt_length=32)
+    padding.pss_verify(keys.public_key, signature, b"message", salt_length=32)
+
+
 class TestManyKeysOfOneToken:
     """What one process does with several keys at once."""
 
-    def test_handles_do_not_outlive_the_module(
-        self, tokens: Tokens, settings: Settings
+    @pytest.mark.parametrize("ended_by", ["initialising anew", "logging out"])
+    def test_handles_do_not_outlive_their_session(
+        self, settings: Settings, ended_by: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A session that another key opened anew is not taken for one's own.
+        """Numbers of sessions and keys are given out again: old ones are not used.
 
-        After the module is initialised anew, a session's number and an object's are
-        given out again: to another key, perhaps.
+        Neither to sign by, which may be another key's now, nor to close, which would
+        end another key's session.
         """
-        one, two = load_named(settings, URI), load_named(settings, NEXT)
-        for _ in range(2):
-            assert tokens.cut_off()
-            for keys in (two, one, two):
-                signature = keys.pss_sign(b"message", salt_length=32)
-                padding.pss_verify(
-                    keys.public_key, signature, b"message", salt_length=32
-                )
-            one, two = two, one
+        from otpseal.adapters.pkcs11_keys import Pkcs11Keys
+        from otpseal.adapters.pkcs11_modules import initialise_anew
+
+        module = settings.pkcs11_module
+        assert module is not None
+        one, two = (
+            Pkcs11Keys(module, pkcs11_uri.parse(uri), Secret(PIN.encode()))
+            for uri in (URI, NEXT)
+        )
+        two.close()  # so that the first is the one that logged in
+        one.close()
+        _signs(one)
+        _signs(two)
+
+        if ended_by == "logging out":
+            one.close()
+        else:
+            initialise_anew(str(module))
+        one._key = two._key = _OldHandle()
+        _signs(one)
+        _signs(two)
+        _signs(one)
+
+        assert [] == caplog.messages
 
     def test_a_search_finds_its_way_back(
         self, tokens: Tokens, settings: Settings, other_keys: RsaKeys
