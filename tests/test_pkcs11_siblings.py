@@ -453,7 +453,7 @@ class TestIntoAToken:
 
 
 class _OldHandle:
-    """In the place of a key: whoever uses it fails."""
+    """In the place of a key or session: whoever uses it fails."""
 
     def __getattr__(self, name: str) -> object:
         raise AssertionError(name)
@@ -481,20 +481,19 @@ class TestManyKeysOfOneToken:
 
         module = settings.pkcs11_module
         assert module is not None
+        initialise_anew(str(module))  # nobody of before is logged in
         one, two = (
             Pkcs11Keys(module, pkcs11_uri.parse(uri), Secret(PIN.encode()))
             for uri in (URI, NEXT)
         )
-        two.close()  # so that the first is the one that logged in
-        one.close()
-        _signs(one)
-        _signs(two)
 
         if ended_by == "logging out":
             one.close()
         else:
             initialise_anew(str(module))
-        one._key = two._key = _OldHandle()
+            one._session = two._session = _OldHandle()  # type: ignore[assignment]
+            one._key = _OldHandle()
+        two._key = _OldHandle()
         _signs(one)
         _signs(two)
         _signs(one)
