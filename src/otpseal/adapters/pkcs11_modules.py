@@ -157,7 +157,8 @@ def find_key(session: pkcs11.Session, uri: Pkcs11Uri) -> Any:  # noqa: ANN401 - 
     if not found:
         raise KeyUnavailable(
             f"the token {uri.token!r} shows no private key of that object and id: make"
-            " one with the token's own tools, or correct OTPSEAL_KEY; most tokens show"
+            " one with the token's own tools, or correct OTPSEAL_KEY, which names the"
+            " new key after `keys rotate`; most tokens show"
             " private keys only with a PIN (OTPSEAL_PKCS11_PIN_FILE)"
         )
     if len(found) > 1:
