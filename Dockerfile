@@ -49,7 +49,9 @@ RUN if grep -q "$(printf '\r')" /etc/cron.d/2fa-cron \
         || [ -n "$(tail -c 1 /etc/cron.d/2fa-cron)" ]; then \
         echo "cron/2fa-cron must have LF line ends and a last newline" >&2; exit 1; \
     fi; \
-    install -d -o otpseal -g otpseal -m 0700 /data /keys \
+    install -d -o otpseal -g otpseal -m 0700 /data /keys /tls \
+# Only a certificate, which another container reads.
+    && install -d -o otpseal -g otpseal -m 0755 /ca \
 # Group root, handed on to the files: `docker exec ... cat /cron/last_code.txt` comes as a
 # root that has lost its power over other people's files.
     && install -d -o otpseal -g root -m 2750 /cron

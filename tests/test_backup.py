@@ -23,7 +23,7 @@ from small_disk import tmpfs
 from sqlalchemy import text
 from stores import make_sqlite
 
-from otpseal import totp
+from otpseal import subscription, totp
 from otpseal.accounts import NewAccount
 from otpseal.adapters.file_keys import RsaKeys, write_key_pair
 from otpseal.adapters.sql_store import SqlStore
@@ -33,6 +33,7 @@ from otpseal.ledger import AuditLog
 from otpseal.restore import Restored
 from otpseal.secret import Secret
 from otpseal.service import Attempt
+from otpseal.subscribers import Offer, SubscriberBook
 from otpseal.verification import Decision, Outcome
 
 MakeStore = Callable[[], SqlStore]
@@ -186,6 +187,56 @@ def test_spent_stays_spent(shop: Shop, make_store: MakeStore, when: str) -> None
         assert Outcome.REPLAYED is place.try_code(coming)
     shop.clock.turn(90)
     assert Outcome.ACCEPTED is there.try_code(there.code())
+
+
+def test_a_ticket_that_may_be_used_has_expired(
+    shop: Shop, make_store: MakeStore
+) -> None:
+    """A used ticket keeps its answer; an unused one is good only where it is known."""
+    book = SubscriberBook(shop.store, shop.service.storage_key, shop.clock)
+    book.add("shop")
+    for account in ("used", "unused"):
+        ticket = book.give_ticket("shop", Offer(account)).ticket
+        digest = subscription.ticket_digest(ticket)
+        assert digest is not None
+        if account == "used":
+            with shop.store.transaction() as tx:
+                found = tx.ticket(subscription.resting(digest))
+                assert found is not None
+                tx.put_ticket(replace(found, kid="k" * 43, answer="{}"))
+    resting = subscription.resting(digest)
+    backup = shop.backup()
+    with shop.store.transaction() as tx:
+        before = tx.ticket(resting)
+    assert before is not None
+
+    lost, done = moved(shop, backup, make_store())
+    with lost.store.transaction() as tx:
+        assert tx.ticket(resting) == replace(before, expires_at=shop.clock())
+    assert 1 == done.tickets_void
+
+    there = restored_into(shop, backup, replace_existing=True)
+    with shop.store.transaction() as tx:
+        assert tx.ticket(resting) == before
+    assert 0 == there.tickets_void
+
+
+def test_unused_tickets_of_a_planned_move_stay(
+    shop: Shop, make_store: MakeStore
+) -> None:
+    """An administrator who says that nothing happened since is believed."""
+    book = SubscriberBook(shop.store, shop.service.storage_key, shop.clock)
+    book.add("shop")
+    digest = subscription.ticket_digest(book.give_ticket("shop", Offer("a")).ticket)
+    assert digest is not None
+
+    there, done = moved(shop, shop.backup(), make_store(), unused_since=True)
+
+    assert 0 == done.tickets_void
+    with there.store.transaction() as tx:
+        found = tx.ticket(subscription.resting(digest))
+    assert found is not None
+    assert found.expires_at > shop.clock()
 
 
 def test_counters_of_the_replaced_store_are_kept(shop: Shop) -> None:

@@ -122,6 +122,7 @@ ALLOWED: dict[str, set[str]] = {
     "public_jwk": {*RULES, "keypolicy"},
     "certificate_profile": {*RULES, "keypolicy", "public_jwk"},
     "certificates": {*RULES, "keypolicy", "public_jwk", "certificate_profile"},
+    "tls_certificates": {"errors", "certificates"},
     "enrolment_request": {*RULES, "keypolicy", "storage_key"},
     "trust_material": {*RULES, "public_jwk", "certificate_profile"},
     "trust": {*RULES, "account_id", "public_jwk", "certificate_profile"}
@@ -218,6 +219,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "adapters.key_siblings": {*LEDGER, "ports_key_files", "adapters.file_keys"},
     "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
+    "adapters.tls_files": {*RULES, "keypolicy", "certificates", "tls_certificates"}
+    | {"adapters.file_keys"},
     "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
     "adapters.pkcs11_modules": {*LEDGER, "pkcs11_uri"},
     "adapters.pkcs11_login": {*LEDGER, "pkcs11_uri"},
@@ -358,6 +361,7 @@ BESIDES: dict[str, set[str]] = {
     "cli.authority_trust": {"trust_material"},
     "cli.enrol": {"adapters.enrolment_client", "enrolment_request"},
     "cli.authority_subscribers": {"adapters.signing_files"},
+    "cli.authority_tls": {"adapters.tls_files", "tls_certificates"},
 }
 
 

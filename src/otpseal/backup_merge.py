@@ -15,9 +15,11 @@
 7. The sequence of an account's envelopes is never lowered: the greater of both. Whose
    account it is, the backup says, since its seed is the backup's; where the backup
    has no envelope of it, nobody.
-8. Marks are never lowered; tombstones, events, counts and budgets are united.
+8. A ticket that the backup has unused, and no store is there to say so, has expired:
+   it may have been used, and whoever saw the request could use it again.
+9. Marks are never lowered; tombstones, events, counts and budgets are united.
 
-An administrator may say that nothing happened after the backup; then rules 3 and 4
+An administrator may say that nothing happened after the backup; then rules 3, 4 and 8
 take the backup's word for what the replaced store does not know.
 """
 
@@ -130,6 +132,7 @@ class Merge:
     Attributes:
         counters_unknown: HOTP accounts that were disabled by rule 3.
         recovery_void: accounts that lost recovery codes by rule 4.
+        tickets_void: tickets that expired by rule 8.
         callers: callers that are not revoked.
         marks: the backup's marks.
     """
@@ -146,6 +149,7 @@ class Merge:
         }
         self.counters_unknown: list[str] = []
         self.recovery_void: set[str] = set()
+        self.tickets_void = 0
         self.callers = 0
         self.marks: dict[str, int] = {}
         self._rules: dict[str, Callable[[Row], Row | None]] = {
@@ -155,6 +159,7 @@ class Merge:
             "tombstones": self._tombstone,
             "pinned_authorities": self._pinned_authority,
             "envelope_sequences": self._envelope_sequence,
+            "enrolment_tickets": self._ticket,
             "marks": self._mark,
         }
 
@@ -193,6 +198,13 @@ class Merge:
         known = self._sequences.get(row["account"], row)
         greater = max(known["sequence"], row["sequence"])
         self._sequences[row["account"]] = {**row, "sequence": greater}
+
+    def _ticket(self, row: Row) -> Row:
+        is_known = self._known.is_store or self._unused_since
+        if is_known or row["kid"] is not None or row["expires_at"] <= self._now:
+            return row
+        self.tickets_void += 1
+        return {**row, "expires_at": self._now}
 
     def _recovery_code(self, row: Row) -> Row | None:
         return row if self._is_unused(row["account"], row["digest"]) else None

@@ -78,7 +78,7 @@ class Issuer:
         Raises:
             KeyRefused: the key is against the policy, or the CA is over.
         """
-        usage = _usage(digital_signature=True)
+        usage = key_usage(digital_signature=True)
         return self._issue(
             x509.SubjectAlternativeName([authority_uri(name)]),
             public_jwk.check_key(key),
@@ -107,7 +107,7 @@ class Issuer:
         Raises:
             KeyRefused: the key is against the policy, or the CA is over.
         """
-        usage = _usage(digital_signature=True, key_encipherment=True)
+        usage = key_usage(digital_signature=True, key_encipherment=True)
         return self._issue(
             x509.SubjectAlternativeName([subscriber_uri(name)]),
             keypolicy.check_public_key(key),
@@ -135,8 +135,8 @@ class Issuer:
         if ends <= now:
             raise KeyRefused("the CA certificate has expired: make another")
         return (
-            _dated(self.random, starts, ends)
-            .subject_name(_common_name(name))
+            dated(self.random, starts, ends)
+            .subject_name(common_name(name))
             .issuer_name(self.certificate.subject)
             .public_key(key)
             .add_extension(
@@ -145,7 +145,7 @@ class Issuer:
             .add_extension(usage, critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=True)
             .add_extension(names, critical=False)
-            .add_extension(_authority_key_id(self.certificate, self.key), False)  # noqa: FBT003
+            .add_extension(authority_key_id(self.certificate, self.key), False)  # noqa: FBT003
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), False)  # noqa: FBT003
             .sign(self.key, hashes.SHA256())
         )
@@ -171,15 +171,15 @@ def make_ca(
     Raises:
         KeyRefused: the key is against the policy.
     """
-    subject = _common_name(name)
+    subject = common_name(name)
     public = key.public_key()
     made = (
-        _dated(random, now - BACKDATED_S, now + days * _DAY_S)
+        dated(random, now - BACKDATED_S, now + days * _DAY_S)
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(public)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .add_extension(
             x509.SubjectKeyIdentifier.from_public_key(public), critical=False
         )
@@ -188,7 +188,8 @@ def make_ca(
     return check_ca(made)
 
 
-def _dated(random: Random, starts: float, ends: float) -> x509.CertificateBuilder:
+def dated(random: Random, starts: float, ends: float) -> x509.CertificateBuilder:
+    """Begin a certificate: a serial number, and from when to when, in Unix seconds."""
     # A set bit below the sign's: positive, and always of 20 bytes.
     raw = random(_SERIAL_BYTES)
     serial = int.from_bytes(bytes([raw[0] & 0x7F | 0x40]) + raw[1:], "big")
@@ -200,9 +201,10 @@ def _dated(random: Random, starts: float, ends: float) -> x509.CertificateBuilde
     )
 
 
-def _authority_key_id(
+def authority_key_id(
     certificate: x509.Certificate, key: CaKey
 ) -> x509.AuthorityKeyIdentifier:
+    """Return what names the issuer's key (RFC 5280 section 4.2.1.1)."""
     try:
         known = certificate.extensions.get_extension_for_class(
             x509.SubjectKeyIdentifier
@@ -212,19 +214,21 @@ def _authority_key_id(
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(known.value)
 
 
-def _common_name(name: str) -> x509.Name:
+def common_name(name: str) -> x509.Name:
+    """Return a name for people, of 64 characters at most."""
     # Only for people, who see its beginning; the alternative name has all of it.
     cut = name[:_MAX_COMMON_NAME]
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, cut)])
 
 
-def _usage(
+def key_usage(
     *,
     digital_signature: bool = False,
     key_encipherment: bool = False,
     key_cert_sign: bool = False,
     crl_sign: bool = False,
 ) -> x509.KeyUsage:
+    """Return the usages that are named, and no others (RFC 5280 section 4.2.1.3)."""
     return x509.KeyUsage(
         digital_signature=digital_signature,
         content_commitment=False,

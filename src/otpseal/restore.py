@@ -51,6 +51,7 @@ class Restored:
         counters_unknown: HOTP accounts that were disabled, since nobody knows which
             of their codes were used after the backup.
         recovery_void: accounts that lost recovery codes, since these may be used.
+        tickets_void: tickets for enrolment that expired, since they may be used.
         callers: callers that may call now.
         clock_behind: whether this machine's clock is behind what the store has seen.
     """
@@ -61,6 +62,7 @@ class Restored:
     unreadable: list[str]
     counters_unknown: list[str]
     recovery_void: list[str]
+    tickets_void: int
     callers: int
     clock_behind: bool
 
@@ -145,6 +147,7 @@ class Restorer:
             unreadable=unreadable,
             counters_unknown=merge.counters_unknown,
             recovery_void=sorted(merge.recovery_void),
+            tickets_void=merge.tickets_void,
             callers=merge.callers,
             clock_behind=mark_ms is not None and is_behind(now, mark_ms / 1000),
         )

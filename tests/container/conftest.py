@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 from container import scenarios
-from container.harness import ENABLED, IMAGE, SEALED_SEED, Stack, docker, session_over
+from container.harness import (
+    CA_FILE,
+    ENABLED,
+    IMAGE,
+    SEALED_SEED,
+    Stack,
+    docker,
+    session_over,
+)
 
 STUDENT = "4711"
 REPOSITORY = "https://example.org/class/otp"
@@ -77,7 +85,7 @@ def stack(fresh: Stack) -> Stack:
     # RSA-8192 takes its time on a slow machine, and three services start beside it.
     fresh.wait_healthy("authority", within_s=300)
     fresh.otpseal(
-        *("seed", "request", "--url", "http://authority:8081/", "--insecure-http"),
+        *("seed", "request", "--url", "https://authority:8081/", "--ca-file", CA_FILE),
         *("--student-id", STUDENT, "--repo-url", REPOSITORY),
         *("--public-key", "/keys/student_public.pem", "--out", SEALED_SEED),
     )

@@ -22,6 +22,9 @@ UID: Final = 10001
 #: Where the main stack's sealed seed is put, inside.
 SEALED_SEED: Final = "/tmp/encrypted_seed.txt"
 
+#: Whose certificate the authority's must be by, inside.
+CA_FILE: Final = "/ca/ca.pem"
+
 # What tests/container/run says, kept at import: the suite's tests run with the
 # environment cleared of OTPSEAL_*.
 ENABLED: Final = os.environ.get("OTPSEAL_CONTAINER_TESTS") == "1"

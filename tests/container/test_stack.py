@@ -2,12 +2,14 @@
 
 import json
 import re
+import shlex
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from container.harness import (
+    CA_FILE,
     LINE,
     MINUTE,
     SEALED_SEED,
@@ -44,6 +46,47 @@ def test_seed_comes_from_the_authority(stack: Stack) -> None:
     assert answer.status == 200
     assert re.fullmatch(r"[0-9]{6}", answer.json["code"])
     assert 1 <= answer.json["valid_for"] <= 30
+
+
+def test_the_authority_speaks_tls_alone(stack: Stack) -> None:
+    """Known by its CA's file; without it, and by plain http, no request is made."""
+
+    def asked(*where: str) -> str:
+        out = ("--student-id", "s", "--repo-url", "r", "--out", "/tmp/none.txt")
+        request = shlex.join(["otpseal", "seed", "request", "--url", *where, *out])
+        return stack.sh(f"{request} 2>&1 || :")
+
+    assert "certificate" in asked("https://authority:8081/")
+    assert "error:" in asked("http://authority:8081/", "--insecure-http")
+    assert "No such file" in stack.sh("ls /tmp/none.txt 2>&1 || :")
+    # The key that vouches for it is not the service's to read.
+    assert stack.sh("ls -A /ca /tls") == "/ca:\nca.pem\n\n/tls:\n"
+
+
+def test_enrolment_over_tls(stack: Stack) -> None:
+    """Authority and service, each in its container: ticket, envelope, code, receipt."""
+    name = "authority"
+    stack.otpseal("authority", "init", service=name)
+    docker("restart", stack.container(name))
+    stack.wait_healthy(name, within_s=120)
+    stack.otpseal("authority", "subscriber", "add", "shop", service=name)
+    ticket = stack.otpseal("authority", "ticket", "shop", "shop/alice", service=name)
+    key_set = stack.sh("cat /keys/authority_jwks.json", service=name)
+    ticket_file, key_set_file = "/tmp/ticket", "/tmp/authority_jwks.json"
+    for path, content in ((ticket_file, ticket.strip()), (key_set_file, key_set)):
+        stack.sh(f"umask 077; printf %s {shlex.quote(content)} > {path}")
+
+    stack.otpseal("authority", "trust", "add", "authority", key_set_file)
+    said = stack.otpseal(
+        *("seed", "enrol", "https://authority:8081/", "--ca-file", CA_FILE),
+        *("--ticket-file", ticket_file, "--receipt-out", "/tmp/receipt.jws"),
+    )
+
+    assert "the seed of shop/alice by authority is stored" in said
+    assert "confirmed" in stack.otpseal("authority", "status", service=name)
+    code = stack.otpseal("code", "--account", "shop/alice")[:6]
+    verified = stack.otpseal("verify", "--account", "shop/alice", code)
+    assert verified == "valid\n"
 
 
 def test_the_same_sealed_seed_again_changes_nothing(stack: Stack) -> None:

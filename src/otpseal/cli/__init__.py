@@ -12,6 +12,7 @@ from otpseal.cli import (
     audit,
     authority,
     authority_subscribers,
+    authority_tls,
     authority_trust,
     backup,
     clock,
@@ -74,6 +75,7 @@ authority.app.command("init")(authority_subscribers.init)
 authority.app.add_typer(authority_subscribers.subscriber_app, name="subscriber")
 authority.app.command("ticket")(authority_subscribers.ticket)
 authority.app.command("status")(authority_subscribers.status)
+authority.app.command("tls")(authority_tls.tls)
 authority.app.add_typer(authority_trust.app, name="trust")
 app.add_typer(authority.app, name="authority")
 

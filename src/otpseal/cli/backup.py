@@ -130,6 +130,7 @@ def _as_dict(done: Restored) -> dict[str, object]:
         "unreadable": done.unreadable,
         "counters_unknown": done.counters_unknown,
         "recovery_void": done.recovery_void,
+        "tickets_void": done.tickets_void,
         "callers": done.callers,
         "clock_behind": done.clock_behind,
     }
@@ -146,6 +147,11 @@ def _tell(done: Restored) -> None:
         if names:
             more = "" if len(names) <= _SHOWN else ", ... (--json lists all)"
             typer.echo(f"{len(names)} {words}: {', '.join(names[:_SHOWN])}{more}")
+    if done.tickets_void:
+        typer.echo(
+            f"{done.tickets_void} tickets of subscribers have expired, since they may"
+            " have been used after the backup; give new ones"
+        )
     if done.callers:
         typer.echo(
             f"{done.callers} tokens and certificates may call: revoke those again that"
