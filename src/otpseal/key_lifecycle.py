@@ -223,7 +223,8 @@ class KeyLifecycle:
         if kid == active or (row is not None and row.state is not KeyState.NEXT):
             raise KeyRefused(
                 f"the key that lies ready, {kid}, was the active one before, and a key"
-                " that had its time does not come back: move its file away"
+                " that had its time does not come back: move its file away, or name"
+                " another one in the token"
             )
 
 
