@@ -27,6 +27,7 @@ VOCABULARY = [
     "attempt.unknown",
     "attempt.wrong",
     "audit.pruned",
+    "authority.certificate-renewed",
     "authority.enrolment-refused",
     "authority.envelope-issued",
     "authority.envelope-repeated",

@@ -85,7 +85,7 @@ class Plan:
             *self.more,
         ]
         if self.has_usage:
-            usage = certificates._usage(
+            usage = certificates.key_usage(
                 digital_signature=self.signs,
                 key_cert_sign=self.is_ca,
                 crl_sign=self.signs_crls,

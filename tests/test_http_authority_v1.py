@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 from authority_fixtures import Answer, ask, authority_over, pem_of, served
 from conftest import TurnedClock
-from enrolment_fixtures import SIGNING_KEY, Desk, Service
+from enrolment_fixtures import NAME, SIGNING_KEY, STORAGE_KEY, Desk, Service
 from receipt_sample import base64url
 
+from otpseal import enrolment_request, subscription
 from otpseal.adapters.file_keys import RsaKeys
+from otpseal.enrolment import EnrolmentDesk, Identity
 from otpseal.http.authority import create_authority_app
 from otpseal.public_jwk import parse, thumbprint
+from otpseal.signed_envelope import Signer
+from otpseal.validity import Validity
 from otpseal.wiring_authority import jwks
 
 REFUSED = {
@@ -43,8 +47,8 @@ def site(tmp_path: Path, other_keys: RsaKeys, clock: TurnedClock) -> Iterator[Si
         desk = Desk(authority.store, clock)
         app = create_authority_app(
             authority,
-            desk=desk.desk,
-            jwks=jwks([SIGNING_KEY.public_key()]),
+            desk=lambda: desk.desk,
+            jwks=lambda: jwks([SIGNING_KEY.public_key()]),
             classic=False,
         )
         with served(app) as port:
@@ -182,3 +186,43 @@ def test_without_keys_there_are_no_subscribers(
             "public_key": pem_of(service_keys).decode(),
         }
         assert 200 == ask(port, "POST", "/", json.dumps(body)).status
+
+
+def test_a_certificate_that_ended_is_503_and_in_the_log(
+    tmp_path: Path,
+    other_keys: RsaKeys,
+    service: Service,
+    clock: TurnedClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The service learns whom to tell, the operator what to run; once a minute.
+
+    Tickets that are none are refused as ever.
+    """
+    with authority_over(tmp_path, other_keys, clock) as authority:
+        desk = Desk(authority.store, clock)
+        ended = Validity(0.0, clock.now - 1)
+        identity = Identity(NAME, Signer(SIGNING_KEY), valid=ended)
+        over = EnrolmentDesk(
+            authority.store,
+            STORAGE_KEY,
+            clock,
+            identity=identity,
+            read_request=enrolment_request.read,
+        )
+        csr = standard(service.request(desk.ticket()))
+        none = standard(service.request(subscription.new_ticket(bytes(32))))
+        app = create_authority_app(authority, desk=lambda: over)
+        with served(app) as port:
+            site = Site(port, desk)
+            answers = [site.post("/v1/enrol", request=csr) for _ in range(3)]
+            refused = site.post("/v1/enrol", request=none)
+
+    told = "The authority's signing certificate has expired: tell its operator"
+    assert [(503, told)] * 3 == [
+        (answer.status, answer.json["error"]) for answer in answers
+    ]
+    assert (403, REFUSED) == (refused.status, refused.json)
+    said = [text for text in caplog.messages if "signing certificate" in text]
+    assert 1 == len(said)
+    assert "otpseal authority renew" in said[0]

@@ -121,6 +121,8 @@ ALLOWED: dict[str, set[str]] = {
     "proof": {*RULES, "padding", "keypolicy"},
     "public_jwk": {*RULES, "keypolicy"},
     "certificate_profile": {*RULES, "keypolicy", "public_jwk"},
+    "validity": RULES,
+    "own_certificate": {*RULES, "certificate_profile", "seed_claims"},
     "certificates": {*RULES, "keypolicy", "public_jwk", "certificate_profile"},
     "tls_certificates": {"errors", "certificates"},
     "enrolment_request": {*RULES, "keypolicy", "storage_key"},
@@ -192,7 +194,7 @@ ALLOWED: dict[str, set[str]] = {
     "key_watch": LEDGER,
     "storage_rotation": {*LEDGER, "ledger", "key_lifecycle", "key_watch"}
     | {"trust", "trust_book"},
-    "enrolment": {*LEDGER, "ledger", "receipt"}
+    "enrolment": {*LEDGER, "ledger", "receipt", "validity"}
     | {"public_jwk", "seed_claims", "signed_envelope"},
     "service": {*LEDGER, *SENDERS, "ledger", *PARTS},
     "events": {*LEDGER, "ledger", "callers"},
@@ -219,6 +221,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "adapters.key_siblings": {*LEDGER, "ports_key_files", "adapters.file_keys"},
     "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
+    "adapters.signing_swap": {*RULES, "adapters.file_keys", "adapters.signing_files"},
     "adapters.tls_files": {*RULES, "keypolicy", "certificates", "tls_certificates"}
     | {"adapters.file_keys"},
     "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
@@ -284,7 +287,14 @@ ALLOWED: dict[str, set[str]] = {
         "signed_envelope",
         "subscribers",
         "unlocking",
+        "validity",
     },
+    "wiring_renewal": {*LEDGER, "ledger", "adapters.file_keys"}
+    | {"adapters.signing_files", "adapters.signing_swap"}
+    | {"certificate_profile", "certificates", "public_jwk", "validity"}
+    | {"config", "unlocking", "wiring_authority"},
+    "signing_watch": {*LEDGER, "adapters.signing_files", "config", "enrolment"}
+    | {"unlocking", "validity", "wiring_authority"},
     "wiring_admin": {
         *LEDGER,
         *ADMIN,
@@ -328,6 +338,10 @@ INSIDE = {
     "travel",
     "wiring_admin",
     "wiring_authority",
+    "wiring_renewal",
+    "signing_watch",
+    "validity",
+    "own_certificate",
     "unlocking",
     "secret_files",
     "ledger",

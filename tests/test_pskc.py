@@ -3,6 +3,7 @@
 import base64
 import datetime as dt
 import re
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -248,22 +249,74 @@ class TestKeys:
         assert reason in fault(parsed(container(key(**changes))))
 
     @pytest.mark.parametrize(
-        "text", [b"1", b"1234", b"\xff" * 4, b"12345678", b"123456789"]
+        ("text", "expected"),
+        [
+            (b"\0", 0),
+            (b"\x0e\xab\x70", 961392),  # as python-pskc's own sample has it
+            (b"\xff", 255),
+            (b"\xff" * 4, 2**32 - 1),
+            (bytes(7) + b"\5", 5),
+            (b"\xff" * 8, "2**63"),
+            (bytes(9), "more than 8 bytes"),
+            *((text, "in two ways") for text in (b"1", b"1234", b"12345678", b"-1")),
+            (b" 30\n", "in two ways"),
+        ],
     )
-    def test_encrypted_counter(self, parsed: Parse, text: bytes) -> None:
-        """Encrypted numbers are 4 or 8 bytes, big-endian, also if all are digits."""
+    def test_encrypted_counter(
+        self, parsed: Parse, text: bytes, expected: int | str
+    ) -> None:
+        """Up to 8 bytes, big-endian; never if they are a number's text as well."""
+        data = f"<Counter>{sealed(text)}</Counter>"
+        rows = parsed(container(key(secret=sealed(SEED), data=data)), **OPENED)
 
-        def value(message: bytes) -> str:
-            method = f'<xenc:EncryptionMethod Algorithm="{XENC11}aes128-gcm"/>'
-            return f"<EncryptedValue>{cipher(method, gcm(message))}</EncryptedValue>"
-
-        package = key(secret=value(SEED), data=f"<Counter>{value(text)}</Counter>")
-        rows = parsed(container(package), preshared=PRESHARED)
-
-        if len(text) in {4, 8}:
-            assert int.from_bytes(text, "big") == only(rows).counter
+        if isinstance(expected, int):
+            assert expected == only(rows).counter
         else:
-            assert "not of 4 or 8 bytes" in fault(rows)
+            assert expected in fault(rows)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            (b"\xff" * 4, -1),
+            (b"\xff" * 7 + b"\xfd", -3),
+            (b"\7", 7),
+            # In fewer bytes than xs:int has there is no sign.
+            (b"\xff", "more than 60 steps"),
+            (b"\xff\xff", "more than 60 steps"),
+        ],
+    )
+    def test_encrypted_drift(
+        self, parsed: Parse, text: bytes, expected: int | str
+    ) -> None:
+        """Negative where the device is behind (section 4.1), in 4 or 8 bytes."""
+        data = f"<TimeDrift>{sealed(text)}</TimeDrift>"
+        package = key(profile=TOTP, secret=sealed(SEED), data=data)
+        rows = parsed(container(package), **OPENED)
+
+        if isinstance(expected, int):
+            assert expected == only(rows).drift
+        else:
+            assert expected in fault(rows)
+
+    @pytest.mark.parametrize("name", ["CheckDigits", "CheckDigit"])
+    def test_check_digits(self, parsed: Parse, name: str) -> None:
+        """The schema's name and that of the text (section 4.3.4) mean the same."""
+
+        def asking(value: str) -> str:
+            form = f'<ResponseFormat Length="6" Encoding="DECIMAL" {name}="{value}"/>'
+            return container(key(parameters=form))
+
+        assert only(parsed(asking("false")))
+        assert "check digits" in fault(parsed(asking("true")))
+
+
+OPENED: dict[str, Any] = {"preshared": PRESHARED}
+
+
+def sealed(message: bytes) -> str:
+    """Return a value under the pre-shared key."""
+    method = f'<xenc:EncryptionMethod Algorithm="{XENC11}aes128-gcm"/>'
+    return f"<EncryptedValue>{cipher(method, gcm(message))}</EncryptedValue>"
 
 
 def gcm(message: bytes) -> bytes:
@@ -297,6 +350,12 @@ class TestPolicy:
             ('<KeyUsage xmlns="">OTP</KeyUsage>', "not known"),
             ('<KeyUsage odd="1">OTP</KeyUsage>', "not known"),
             ("<KeyUsage>CR</KeyUsage>", "does not allow"),
+            ("<KeyUsage>OTP</KeyUsage><KeyUsage>Fly</KeyUsage>", "not known"),
+            ("<KeyUsage>OTP </KeyUsage><KeyUsage>otp</KeyUsage>", "not known"),
+            ("never", "not known"),
+            ("<Extensions><x:Odd xmlns:x='urn:x'/></Extensions>", "not known"),
+            ("<StartDate>2025-12-31T23:59:60Z</StartDate>", "calendar"),
+            ("<StartDate>2025-12-31T00:00:00+24:00</StartDate>", "calendar"),
             ("<StartDate>2026-01-01T00:00:01</StartDate>", "yet to come"),
             ("<StartDate>tomorrow</StartDate>", "not written"),
             ("<StartDate>2026-02-30T00:00:00Z</StartDate>", "calendar"),

@@ -149,11 +149,28 @@ class TestXml:
             ("<KeyPackage>", "stray<KeyPackage>", "mixes text"),
             ("<KeyPackage>", "<Odd/><KeyPackage>", "not known"),
             ("<KeyPackage>", "<EncryptionKey/><EncryptionKey/><KeyPackage>", "twice"),
+            ("<KeyPackage>", "<Signature/><KeyPackage>", "not known"),
+            ("</Key>", "</Key><Key/>", "Key is given twice"),
         ],
     )
     def test_shape(self, parsed: Parse, old: str, new: str, reason: str) -> None:
         """Only the elements of RFC 6030, each as often as it says."""
         assert reason in refusal(parsed, container().replace(old, new, 1))
+
+    def test_empty(self, parsed: Parse) -> None:
+        """A container carries at least one KeyPackage (section 3)."""
+        assert "no KeyPackage" in refusal(parsed, container("<Extensions/>"))
+
+    def test_depth(self, parsed: Parse) -> None:
+        """What is nested deeper than any container is refused, not followed."""
+
+        def nested(depth: int) -> str:
+            inner = f"{'<x>' * depth}{'</x>' * depth}"
+            return container(key(), f'<Extensions><y xmlns="">{inner}</y></Extensions>')
+
+        assert only(parsed(nested(100)))
+        assert "well-formed" in refusal(parsed, nested(300))
+        assert "well-formed" in refusal(parsed, nested(10**6), max_bytes=10**8)
 
     def test_duplicate_keys(self, parsed: Parse) -> None:
         """Of two keys with one Id neither is taken."""
@@ -231,6 +248,32 @@ class TestMac:
 
         assert "ValueMAC does not match" in fault(parsed(text, preshared=PRESHARED))
 
+    def test_what_is_open(self, parsed: Parse) -> None:
+        """A limit of RFC 6030, shown: nothing authenticates a MACKey under AES-CBC.
+
+        Whoever knows a seed knows what its blocks decrypt to before the IV is added,
+        and makes of them a MACKey that he knows, and then a seed. So docs/pskc.md and
+        the threat model say to ask for a signature.
+        """
+        value = "AAECAwQFBgcICQoLDA0OD+cIHItlB3Wra1DUpxVvOx2lef1VmNPCMl8jwZqIUqGv"
+        mac_key = "ESIzRFVmd4iZABEiM0RVZgKn6WjLaTC1sbeBMSvIhRejN9vJa2BOlSaMrR7I5wSX"
+        mac = "Su+NvtQfmvfJzF6bmQiJqoLRExc="
+        whole = base64.b64decode(value)
+
+        def forged(first: bytes) -> bytes:
+            parts = zip(whole[:16], SEED[:16], first, strict=True)
+            return bytes(a ^ b ^ c for a, b, c in parts) + whole[16:]
+
+        secret, made = forged(b"E" * 16), bytes(16) + SEED[16:]
+        text = (
+            FIGURE_6.replace(mac_key, b64(forged(bytes(16))))
+            .replace(value, b64(secret))
+            .replace(mac, b64(ciphers.mac_of(ciphers.MACS[0], made, secret)))
+        )
+
+        entry = only(parsed(text, preshared=PRESHARED))
+        assert b"E" * 16 + SEED[16:] == entry.seed.reveal()
+
     def test_short_key(self, parsed: Parse, service_keys: RsaKeys) -> None:
         """A key that can be guessed is none."""
         inner = oaep(service_keys.public_key, b"short")
@@ -282,6 +325,7 @@ class TestPbkdf2:
             ("5v2-0#pbkdf2", "5v2-0#pbkdf1", "something else than PBKDF2"),
             ("<PRF/>", "<PRF/><IterationCount>1</IterationCount>", "twice"),
             ("<PRF/>", "<PRF/><Odd/>", "not known"),
+            ("<KeyLength>16</KeyLength>", "", "KeyLength is missing"),
         ],
     )
     def test_parameters(self, parsed: Parse, old: str, new: str, reason: str) -> None:
@@ -290,6 +334,26 @@ class TestPbkdf2:
         text = FIGURE_7.replace(old, new)
 
         assert reason in refusal(parsed, text, passphrase=PASSPHRASE)
+
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            "http://www.rsasecurity.com/rsalabs/pkcs/schemas/pkcs-5v2-0#pbkdf2",
+            "http://www.rsasecurity.com/rsalabs/pkcs/schemas/pkcs-5#pbkdf2",
+            "http://www.w3.org/2009/xmlenc11#pbkdf2",
+        ],
+    )
+    def test_names(self, parsed: Parse, uri: str) -> None:
+        """It has three names: of RFC 6030's figure, its text, and XML Encryption."""
+        own = "http://www.rsasecurity.com/rsalabs/pkcs/schemas/pkcs-5v2-0#pbkdf2"
+        assert own in FIGURE_7
+        text = FIGURE_7.replace(own, uri).replace(
+            "</pskc:Secret>",
+            "</pskc:Secret><pskc:Counter><pskc:PlainValue>1</pskc:PlainValue>"
+            "</pskc:Counter>",
+        )
+
+        assert SEED == only(parsed(text, passphrase=PASSPHRASE)).seed.reveal()
 
 
 class TestAsymmetric:
@@ -388,6 +452,40 @@ class TestAsymmetric:
         )
         assert "does not open" in refusal(parsed, to(other_keys, service_keys.kid))
 
+    def test_one_text(
+        self, parsed: Parse, service_keys: RsaKeys, other_keys: RsaKeys
+    ) -> None:
+        """However a ciphertext fails to open, the same is said: no oracle by text."""
+        public, message = service_keys.public_key, bytes(16)
+        size = public.key_size // 8
+        right = oaep_encrypt(public, message)
+        wrong = (
+            public.encrypt(message, padding.PKCS1v15()),
+            oaep_encrypt(public, message, algorithm=hashes.SHA1()),
+            oaep_encrypt(public, message, label=b"another"),
+            oaep_encrypt(other_keys.public_key, message),
+            bytes([right[0], right[1] ^ 1]) + right[2:],
+            bytes(size),
+            b"\xff" * size,
+            right[:-1],
+            right + b"\0",
+            b"x",
+        )
+
+        def told(sealed: bytes) -> tuple[str, str]:
+            value = cipher(OAEP_METHOD, sealed)
+            direct = key(secret=f"<EncryptedValue>{value}</EncryptedValue>")
+            inner = f"<xenc:EncryptedKey>{value}</xenc:EncryptedKey>"
+            return (
+                fault(parsed(container(direct, head="<EncryptionKey/>"))),
+                refusal(
+                    parsed, container(head=f"<EncryptionKey>{inner}</EncryptionKey>")
+                ),
+            )
+
+        assert 1 == len({told(sealed) for sealed in wrong})
+        assert "does not open" in told(wrong[0])[0]
+
     def test_content_key_size(self, parsed: Parse, service_keys: RsaKeys) -> None:
         """A content key of no cipher's size is refused."""
         inner = oaep(service_keys.public_key, bytes(20))
@@ -454,6 +552,25 @@ class TestOneWay:
         assert "--pskc-key-file" in fault(parsed(container(key(secret=secret))))
         value = f"<EncryptedValue>{cipher(OAEP_METHOD, bytes(512))}</EncryptedValue>"
         assert "EncryptionKey is missing" in fault(parsed(container(key(secret=value))))
+
+    @pytest.mark.parametrize("name", ["kw-aes128", "aes192-cbc", "rsa-1_5"])
+    def test_one_algorithm(self, parsed: Parse, name: str) -> None:
+        """All values are under one algorithm (section 6), a MACKey's, too.
+
+        What is known of a stream of AES-GCM makes blocks for AES-CBC.
+        """
+        assert '#aes128-cbc"/>' in FIGURE_6
+        head, _, rest = FIGURE_6.partition("#aes128-cbc")
+        mixed = f"{head}#{name}{rest}"
+        good = f"<EncryptedValue>{gcm(PRESHARED, SEED)}</EncryptedValue>"
+        method = f'<xenc:EncryptionMethod Algorithm="{XENC}{name}"/>'
+        odd = f"<EncryptedValue>{cipher(method, bytes(32))}</EncryptedValue>"
+        beside = container(key("a", secret=good), key("b", secret=odd))
+        skipped = container(key(secret=good), f"<Extensions>{odd}</Extensions>")
+
+        for text in (mixed, beside):
+            assert "than one algorithm" in refusal(parsed, text, preshared=PRESHARED)
+        assert SEED == only(parsed(skipped, preshared=PRESHARED)).seed.reveal()
 
     def test_not_two_keys(self, service_keys: RsaKeys) -> None:
         """A key or a passphrase: never whichever fits."""

@@ -170,6 +170,11 @@ class Kind(StrEnum):
     AUTHORITY_UNPINNED = "authority.unpinned"
     """An administrator removed a pinned `authority`."""
 
+    CERTIFICATE_RENEWED = "authority.certificate-renewed"
+    """The CA issued a certificate that takes the place of the signing certificate;
+    `kid` of the signing key, `new_key` (1 if it was made for it), `serial`, `until`.
+    Recorded before the files are replaced."""
+
     SEED_ISSUED = "authority.seed-issued"
     """The authority made a seed for a new pair; `pair`, `kid`."""
 

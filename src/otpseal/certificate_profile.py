@@ -110,19 +110,23 @@ def named_authority(chain: Sequence[bytes]) -> str | None:
     Nothing of it is verified: it chooses the CA that is asked.
     """
     certificate = _parsed(chain[:1])
-    if certificate is None:
-        return None
+    return None if certificate is None else _only_name(certificate[0], _AUTHORITY)
+
+
+def named_subscriber(certificate: x509.Certificate) -> str | None:
+    """Return whose certificate for receiving seeds this says it is; unverified."""
+    return _only_name(certificate, _SUBSCRIBER)
+
+
+def is_for(certificate: x509.Certificate, purpose: x509.ObjectIdentifier) -> bool:
+    """Tell whether a certificate says that it has a purpose, and is no CA's."""
     try:
-        extension = certificate[0].extensions.get_extension_for_class(
-            x509.SubjectAlternativeName
-        )
+        extensions = certificate.extensions
+        usages = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
     except _MALFORMED:
-        return None
-    names = list(extension.value)
-    if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
-        return None
-    uri = names[0].value
-    return uri.removeprefix(_AUTHORITY) if uri.startswith(_AUTHORITY) else None
+        return False
+    return purpose in usages and not constraints.ca
 
 
 def verify(
@@ -166,6 +170,21 @@ def verify(
     if verified.subjects != [name]:
         return None
     return key if isinstance(key, RSAPublicKey | Ed25519PublicKey) else None
+
+
+def _only_name(certificate: x509.Certificate, beginning: str) -> str | None:
+    """Return what follows in the one alternative name, a URI that begins so."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+    except _MALFORMED:
+        return None
+    names = list(extension.value)
+    if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
+        return None
+    uri = names[0].value
+    return uri.removeprefix(beginning) if uri.startswith(beginning) else None
 
 
 def _policies(

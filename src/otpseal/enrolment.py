@@ -42,13 +42,13 @@ from otpseal.seed_claims import SeedClaims
 from otpseal.signed_envelope import Signer
 from otpseal.storage_key import StorageKey
 from otpseal.subscription import IssuedEnvelope, Ticket
+from otpseal.validity import ALWAYS, Validity
 
 RECEIPT_KEY_BYTES: Final = 32
 _JTI_BYTES: Final = 16
 
 #: Makes a certificate, PEM, for a subscriber's key at a time in Unix seconds.
 Certify = Callable[[RSAPublicKey, str, float], str]
-
 
 #: Reads a PKCS#10 request, DER: the key, which the request proves to be held, and the
 #: challengePassword. Raises `EnrolmentRefused` or `KeyRefused`.
@@ -64,11 +64,13 @@ class Identity:
         signer: the key that signs envelopes, with its certificates for services
             that pin the CA, without for those that pin the key.
         certify: makes certificates for services' keys; None to give none.
+        valid: when its certificate is.
     """
 
     name: str
     signer: Signer = field(repr=False)
     certify: Certify | None = None
+    valid: Validity = ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,8 @@ class EnrolmentDesk:
             EnrolmentRefused: the request, its signature or its ticket; that is
                 counted.
             KeyRefused: a key that the policy does not accept; counted likewise.
-            CapacityReached, StoreUnavailable: nothing was made, and the ticket is
-                as good as before.
+            CapacityReached, CertificateExpired, StoreUnavailable: nothing was made,
+                and the ticket is as good as before.
         """
         try:
             key, challenge = self._read(csr)
@@ -145,6 +147,8 @@ class EnrolmentDesk:
             except EnrolmentRefused:
                 ledger.count(Kind.ENROLMENT_REFUSED, NO_ACCOUNT, now)
             else:
+                # A stored answer, too, was signed for this certificate.
+                self._identity.valid.expect(now)
                 if ticket.answer is not None:
                     ledger.count(Kind.ENVELOPE_REPEATED, NO_ACCOUNT, now)
                     return _answer(ticket.answer)

@@ -6,6 +6,7 @@ One tree, so that a caller can catch as much or as little as it means to::
     ├── ConfigurationError       a setting is missing or contradicts another
     ├── KeyRefused               an RSA key that the policy does not accept
     ├── KeyUnavailable           a key is not there, open to others or locked
+    │   └── CertificateExpired   what it signs is believed by nobody any more
     ├── UnsealFailed             a sealed seed did not open; never says why
     ├── SuiteRefused             sealed seeds of this form are switched off
     ├── EnvelopeRefused          an envelope by no pinned authority; never says why
@@ -80,6 +81,12 @@ class KeyUnavailable(OtpsealError):
     """
 
     code = "key_unavailable"
+
+
+class CertificateExpired(KeyUnavailable):
+    """The authority's signing certificate is not valid now; nothing was sent."""
+
+    code = "certificate_expired"
 
 
 class UnsealFailed(OtpsealError):

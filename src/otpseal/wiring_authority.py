@@ -26,6 +26,7 @@ from otpseal.public_jwk import VerifyingKey
 from otpseal.signed_envelope import Signer
 from otpseal.subscribers import SubscriberBook
 from otpseal.unlocking import AUTHORITY_KEY_NAME, Opened
+from otpseal.validity import ALWAYS, Validity
 
 #: Size of RSA keys that sign: as strong as P-256 and Ed25519.
 SIGNING_KEY_BITS: Final = 3072
@@ -111,6 +112,7 @@ def make_desk(
         name=settings.authority_name,
         signer=Signer(files.key, chain),
         certify=_certify(files),
+        valid=Validity.of(files.certificate) if by_ca else ALWAYS,
     )
     return EnrolmentDesk(
         opened.store,

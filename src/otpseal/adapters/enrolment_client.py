@@ -19,11 +19,6 @@ _ENROL: Final = "/v1/enrol"
 _RECEIPTS: Final = "/v1/receipts"
 #: A compact serialisation (RFC 7516 section 7.1), or that of a later suite.
 _ENVELOPE: Final = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
-_CERTIFICATE: Final = re.compile(
-    r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]{1,16384}"
-    r"\n-----END CERTIFICATE-----\n",
-    re.ASCII,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +27,7 @@ class Answer:
 
     Attributes:
         envelope: says that it is one; nothing of it is verified.
-        certificate: PEM of the service's key, or None; likewise.
+        certificate: of the service's key, PEM by its own account; or None.
     """
 
     envelope: str
@@ -75,11 +70,8 @@ class AuthorityConnection:
                 "the answer has no envelope: check that the address is that of an"
                 " otpseal authority"
             )
-        if certificate is not None and (
-            not isinstance(certificate, str) or not _CERTIFICATE.fullmatch(certificate)
-        ):
-            raise AuthorityUnusable("the answer's certificate is none in PEM form")
-        return Answer(envelope, certificate)
+        # Whatever that is, it is no reason to lose the seed (`own_certificate`).
+        return Answer(envelope, None if certificate is None else str(certificate))
 
     def send_receipt(self, receipt: str) -> None:
         """Tell the authority that the seed arrived; may be told again.

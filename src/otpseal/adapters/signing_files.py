@@ -29,6 +29,8 @@ from otpseal.errors import KeyRefused, KeyUnavailable
 
 SIGNING_KEY_NAME: Final = "signing_private.pem"
 SIGNING_CERTIFICATE_NAME: Final = "signing_certificate.pem"
+#: Lies ready during a renewal (`otpseal.adapters.signing_swap`).
+NEXT_CERTIFICATE_NAME: Final = "signing_certificate.next.pem"
 CA_KEY_NAME: Final = "ca_private.pem"
 CA_CERTIFICATE_NAME: Final = "ca_certificate.pem"
 
@@ -118,11 +120,10 @@ def load(directory: Path, passphrase: bytes | None = None) -> SigningFiles:
     ca_key = _load_ca_key(directory / CA_KEY_NAME, passphrase)
     files = SigningFiles(
         key=key,
-        certificate=_load_certificate(directory / SIGNING_CERTIFICATE_NAME),
-        ca_certificate=_load_certificate(directory / CA_CERTIFICATE_NAME),
+        certificate=_load_certificate_of(key, directory),
+        ca_certificate=load_certificate(directory / CA_CERTIFICATE_NAME),
         ca_key=ca_key,
     )
-    _check_pair(key, files.certificate, directory / SIGNING_CERTIFICATE_NAME)
     if ca_key is not None:
         _check_pair(ca_key, files.ca_certificate, directory / CA_CERTIFICATE_NAME)
     return files
@@ -174,6 +175,22 @@ def _load_key(path: Path, passphrase: bytes | None) -> SigningKey | CaKey:
     raise KeyRefused(f"{path} is no RSA, P-256 or Ed25519 key")
 
 
+def load_ca_key(
+    path: Path, passphrase: bytes | None, certificate: x509.Certificate
+) -> CaKey:
+    """Load a CA's private key from where it is kept, if it is this CA's.
+
+    Raises:
+        KeyUnavailable, KeyRefused: as `load`.
+    """
+    key = _load_ca_key(path, passphrase)
+    if key is None:
+        raise KeyUnavailable(f"there is no CA key at {path}")
+    if not is_pair(key, certificate):
+        raise KeyRefused(f"{path} is the key of another CA than the certificate's")
+    return key
+
+
 def _load_ca_key(path: Path, passphrase: bytes | None) -> CaKey | None:
     if not os.path.lexists(path):
         return None
@@ -184,7 +201,8 @@ def _load_ca_key(path: Path, passphrase: bytes | None) -> CaKey | None:
     return key
 
 
-def _load_certificate(path: Path) -> x509.Certificate:
+def load_certificate(path: Path) -> x509.Certificate:
+    """Load one certificate; raises as `load`."""
     with _unreadable_explained(path), path.open("rb") as file:
         pem = file.read(keypolicy.MAX_PEM_BYTES + 1)
     try:
@@ -193,20 +211,35 @@ def _load_certificate(path: Path) -> x509.Certificate:
         raise KeyRefused(f"{path} is no certificate in PEM form") from None
 
 
-def _check_pair(
-    key: SigningKey | CaKey, certificate: x509.Certificate, path: Path
-) -> None:
+def _load_certificate_of(key: SigningKey, directory: Path) -> x509.Certificate:
+    path = directory / SIGNING_CERTIFICATE_NAME
+    ready = directory / NEXT_CERTIFICATE_NAME
+    certificate = load_certificate(path)
+    # A renewal was interrupted between its two renames: the key came first.
+    if not is_pair(key, certificate) and os.path.lexists(ready):
+        certificate, path = load_certificate(ready), ready
+    _check_pair(key, certificate, path)
+    return certificate
+
+
+def is_pair(key: SigningKey | CaKey, certificate: x509.Certificate) -> bool:
+    """Tell whether a certificate is of a private key."""
     form = (
         serialization.Encoding.DER,
         serialization.PublicFormat.SubjectPublicKeyInfo,
     )
     try:
-        is_its = certificate.public_key().public_bytes(
+        return certificate.public_key().public_bytes(
             *form
         ) == key.public_key().public_bytes(*form)
     except (ValueError, UnsupportedAlgorithm):
-        is_its = False
-    if not is_its:
+        return False
+
+
+def _check_pair(
+    key: SigningKey | CaKey, certificate: x509.Certificate, path: Path
+) -> None:
+    if not is_pair(key, certificate):
         raise KeyRefused(f"{path} is not of the private key beside it")
 
 

@@ -11,6 +11,7 @@ from otpseal.cli import (
     account,
     audit,
     authority,
+    authority_renew,
     authority_subscribers,
     authority_tls,
     authority_trust,
@@ -72,6 +73,7 @@ app.command("restore")(backup.restore)
 app.add_typer(clock.app, name="clock")
 app.add_typer(proof.app, name="proof")
 authority.app.command("init")(authority_subscribers.init)
+authority.app.command("renew")(authority_renew.renew)
 authority.app.add_typer(authority_subscribers.subscriber_app, name="subscriber")
 authority.app.command("ticket")(authority_subscribers.ticket)
 authority.app.command("status")(authority_subscribers.status)

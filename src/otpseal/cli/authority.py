@@ -1,6 +1,7 @@
 """`otpseal authority`: run an authority, and mend a binding."""
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -74,7 +75,7 @@ def serve(
     On the first start with an empty data directory it makes its key. The classic
     protocol knows no authentication: whoever reaches the address can ask for seeds.
     """
-    from otpseal import wiring_authority
+    from otpseal import signing_watch
     from otpseal.http.authority import create_authority_app
     from otpseal.http.guard import HostGuard
     from otpseal.http.server import bind, run, url_of
@@ -85,7 +86,7 @@ def serve(
     )
     # What can be refused at once is refused before the long search for primes.
     tls = server_context(settings)
-    files = wiring_authority.load_signing(settings)
+    signing = signing_watch.watch(settings)
     listener = bind(settings.host, settings.port)
     url = url_of(listener, tls=tls is not None)
     making = not private_key_exists(settings, AUTHORITY_KEY_NAME)
@@ -95,16 +96,18 @@ def serve(
                 open_authority(settings, new_key_bits=key_bits)
             )
         days = settings.audit_retention_days
-        desk = jwks = None
-        if files is not None:
-            desk = wiring_authority.make_desk(opened, settings, files)
-            jwks = wiring_authority.jwks([files.key.public_key()])
+
+        def daily() -> None:
+            if signing is not None:
+                signing.warn()
+            opened.audit.prune(days)
+
         application = create_authority_app(
             opened.authority,
-            desk=desk,
-            jwks=jwks,
+            desk=None if signing is None else partial(signing.desk, opened),
+            jwks=None if signing is None else signing.jwks,
             classic=settings.authority_classic,
-            prune=lambda: opened.audit.prune(days),
+            prune=daily,
         )
         run(
             HostGuard(application, settings.allowed_hosts, form={"status": "error"}),

@@ -157,9 +157,12 @@ def status(
     An envelope is confirmed by a receipt that only who has its seed can make.
     `--json` prints one object a line.
     """
+    from otpseal import signing_watch
     from otpseal.wiring_authority import make_book
 
     settings = authority_settings(data_dir=data_dir, key_file=key_file)
+    if (said := signing_watch.due(settings)) is not None:
+        typer.echo(f"warning: {said}", err=True)
     with open_authority(settings) as opened:
         deliveries = make_book(opened).deliveries()
     for row in deliveries:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from otpseal import enrolment_request, subscription
+from otpseal.cli import enrol_certificate
 from otpseal.cli.files import replace_file
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.config import load_settings
@@ -32,6 +33,8 @@ InsecureHttp = Annotated[
     ),
 ]
 _TICKET_FILE = "--ticket-file"
+#: Exit code if all is done but for a certificate that is not as it should be.
+_NOT_KEPT = 5
 
 
 def enrol(
@@ -49,7 +52,8 @@ def enrol(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Where the certificate of this service's key goes, if there is one.",
+            help="Where the certificate of this service's key goes, if the authority"
+            " gives one and it verifies.",
         ),
     ] = None,
     ca_file: CaFile = None,
@@ -70,14 +74,19 @@ def enrol(
     authority = AuthorityConnection(url, ca_file, insecure_http)
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     with open_service(settings) as opened:
+        own_key = opened.keys.public_key
         csr = enrolment_request.make(opened.keys, challenge)
         _, key = opened.service.own_keys.receipt_key()
         answer = authority.enrol(csr, key.public_key().public_bytes_raw())
         brought = opened.service.envelopes.bring(answer.envelope)
+        is_kept = enrol_certificate.keep(
+            certificate_out,
+            answer.certificate,
+            opened=opened,
+            authority=brought.authority,
+            key=own_key,
+        )
     _keep(receipt_out, brought.receipt)
-    if certificate_out is not None and answer.certificate is not None:
-        content = answer.certificate.encode("ascii")
-        replace_file(certificate_out, content, advice="run the same command again")
     try:
         authority.send_receipt(brought.receipt)
     except AuthorityUnusable as error:
@@ -94,6 +103,8 @@ def enrol(
             f"the seed of {brought.row.id} by {brought.authority} is {done}, and the"
             " authority knows"
         )
+    if not is_kept:
+        raise typer.Exit(_NOT_KEPT)
 
 
 def confirm(

@@ -20,6 +20,7 @@ from otpseal.enrolment import EnrolmentDesk
 from otpseal.errors import (
     BindingConflict,
     CapacityReached,
+    CertificateExpired,
     EnrolmentRefused,
     KeyRefused,
     OtpsealError,
@@ -66,6 +67,9 @@ _STATUSES: Final[dict[type[OtpsealError], int]] = {
 _ANSWERS: Final[dict[type[OtpsealError], Refusal]] = {
     Overloaded: Refusal(429, "Too many requests", _RETRY_SOON),
     StoreUnavailable: Refusal(503, "Store unavailable", _RETRY_SOON),
+    CertificateExpired: Refusal(
+        503, "The authority's signing certificate has expired: tell its operator"
+    ),
     SeedUnreadable: Refusal(500, "Stored seed cannot be read"),
 }
 
@@ -77,8 +81,8 @@ Json = dict[str, Any]
 def create_authority_app(
     authority: Authority,
     *,
-    desk: EnrolmentDesk | None = None,
-    jwks: Mapping[str, Any] | None = None,
+    desk: Callable[[], EnrolmentDesk] | None = None,
+    jwks: Callable[[], Mapping[str, Any]] | None = None,
     classic: bool = True,
     prune: Callable[[], object] | None = None,
 ) -> App:
@@ -86,13 +90,13 @@ def create_authority_app(
 
     Args:
         authority: the use cases.
-        desk: answers subscribers; None if the authority has no signing key.
-        jwks: its signing keys, for subscribers to pin.
+        desk: gives what answers subscribers; None if it has no signing key.
+        jwks: gives its signing keys, for subscribers to pin.
         classic: whether classic requests are answered.
         prune: deletes old audit events; called at the start and then daily.
     """
     requests = WorkQueue()
-    calls = None if desk is None else SubscriberCalls(desk, jwks or {}, requests)
+    calls = None if desk is None else SubscriberCalls(desk, jwks or dict, requests)
     return _AuthorityApp(authority, requests, calls, classic=classic, prune=prune)
 
 
@@ -135,7 +139,9 @@ class _AuthorityApp:
         except BadRequest as error:
             refusal = error.refusal
         except OtpsealError as error:
-            if isinstance(error, SeedUnreadable | StoreUnavailable):
+            if isinstance(
+                error, CertificateExpired | SeedUnreadable | StoreUnavailable
+            ):
                 self._complaints.say("a seed request failed", error)
             refusal = _answer_to(error)
         except Exception as error:  # noqa: BLE001 - the one last resort

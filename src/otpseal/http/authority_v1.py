@@ -31,16 +31,19 @@ class SubscriberCalls:
     """The calls of subscribers.
 
     Args:
-        desk: the use cases.
-        jwks: the authority's signing keys (RFC 7517 section 5).
+        desk: gives the use cases, as the signing files are now.
+        jwks: gives the authority's signing keys (RFC 7517 section 5), likewise.
         work: bounds what is done at a time, shared with the classic protocol.
     """
 
     def __init__(
-        self, desk: EnrolmentDesk, jwks: Mapping[str, Any], work: WorkQueue
+        self,
+        desk: Callable[[], EnrolmentDesk],
+        jwks: Callable[[], Mapping[str, Any]],
+        work: WorkQueue,
     ) -> None:
         self._desk = desk
-        self._jwks = dict(jwks)
+        self._jwks = jwks
         self._work = work
         #: Path -> method -> call; HEAD is answered as GET is.
         self.paths: dict[str, dict[str, Call]] = {
@@ -58,7 +61,7 @@ class SubscriberCalls:
             if len(receipt_key) != RECEIPT_KEY_BYTES:
                 raise BadRequest(_NO_KEY)
         enrolled = await self._work.run(
-            lambda: self._desk.enrol(csr, receipt_key=receipt_key)
+            lambda: self._desk().enrol(csr, receipt_key=receipt_key)
         )
         answer = {"status": "success", "envelope": enrolled.envelope}
         if enrolled.certificate is not None:
@@ -70,11 +73,11 @@ class SubscriberCalls:
         text = body.get("receipt")
         if not isinstance(text, str):
             raise BadRequest(_NO_RECEIPT)
-        await self._work.run(self._desk.confirm, text)
+        await self._work.run(lambda: self._desk().confirm(text))
         return {"status": "success"}
 
     async def _keys(self, _scope: Scope, _receive: Receive) -> Json:
-        return self._jwks
+        return dict(self._jwks())
 
 
 async def _read(scope: Scope, receive: Receive) -> Json:

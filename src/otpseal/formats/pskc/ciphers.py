@@ -60,8 +60,11 @@ MACS: Final = (
 #: Shortest key of a MAC, in bytes.
 MIN_MAC_KEY: Final = 16
 
+#: As RFC 6030's figure 7 has it, as the text of its section 6.2 has it, and as XML
+#: Encryption 1.1 has it.
 PBKDF2: Final = (
     "http://www.rsasecurity.com/rsalabs/pkcs/schemas/pkcs-5v2-0#pbkdf2",
+    "http://www.rsasecurity.com/rsalabs/pkcs/schemas/pkcs-5#pbkdf2",
     f"{_XENC11}pbkdf2",
 )
 #: Rounds of PBKDF2; more would be a way to keep this machine busy for hours.

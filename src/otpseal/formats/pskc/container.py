@@ -8,16 +8,20 @@ Leaves out: which keys clash with each other or with accounts (`otpseal.moving`)
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 from otpseal.errors import FileRefused
+from otpseal.formats.pskc.ciphers import algorithm_of
 from otpseal.formats.pskc.keys import entry_of
 from otpseal.formats.pskc.protection import Protection, Unlocking, protection_of
 from otpseal.formats.pskc.signing import Signers, signed_part
-from otpseal.formats.pskc.tree import MAX_BYTES, PSKC, Node, node_of, read
+from otpseal.formats.pskc.tree import MAX_BYTES, PSKC, XENC, Node, node_of, read
 from otpseal.formats.row import Entry, Fault, RowError
 
 _VERSION: Final = "1.0"
+_METHOD: Final = f"{XENC}EncryptionMethod"
+_SEALED: Final = frozenset({f"{PSKC}EncryptedValue", f"{PSKC}MACKey"})
 
 
 def parse(
@@ -59,13 +63,19 @@ def _keys(container: Node, unlocking: Unlocking, now: float) -> list[Entry | Fau
         raise RowError("its Version is not 1.0")
     parts = ("EncryptionKey", "MACMethod", "KeyPackage", "Extensions")
     container.holds_only(*(f"{PSKC}{part}" for part in parts))
+    _require_one_cipher(container)
     protection = protection_of(container, unlocking)
     found: list[tuple[Node, Node | None]] = []
-    for package in container.all(f"{PSKC}KeyPackage"):
+    packages = container.all(f"{PSKC}KeyPackage")
+    if not packages:
+        raise RowError("it holds no KeyPackage")
+    for package in packages:
         inside = ("DeviceInfo", "CryptoModuleInfo", "Key", "Extensions")
         package.holds_only(*(f"{PSKC}{part}" for part in inside))
         device = package.maybe(f"{PSKC}DeviceInfo")
-        found.extend((key, device) for key in package.all(f"{PSKC}Key"))
+        key = package.maybe(f"{PSKC}Key")  # section 3: at most one
+        if key is not None:
+            found.append((key, device))
     ids = Counter(key.attributes.get("Id", "") for key, _ in found)
     return [
         _row(
@@ -73,6 +83,26 @@ def _keys(container: Node, unlocking: Unlocking, now: float) -> list[Entry | Fau
         )
         for line, (key, device) in enumerate(found, start=1)
     ]
+
+
+def _require_one_cipher(container: Node) -> None:
+    """Check that all values are under one algorithm (RFC 6030 section 6).
+
+    One key under two is a way to forge: what is known of a stream of AES-GCM makes
+    blocks for AES-CBC.
+    """
+    methods = (m for value in _sealed(container) for m in value.all(_METHOD))
+    if len({algorithm_of(method) for method in methods}) > 1:
+        raise RowError("its values are encrypted by more than one algorithm")
+
+
+def _sealed(node: Node) -> Iterator[Node]:
+    """Yield every EncryptedValue and MACKey below a node."""
+    for child in node.children:
+        if child.name in _SEALED:
+            yield child
+        elif child.name != f"{PSKC}Extensions":
+            yield from _sealed(child)
 
 
 def _row(

@@ -19,13 +19,25 @@ _PREFIXES: Final = (
 )
 PROFILES: Final = {f"{prefix}{t}": t for prefix in _PREFIXES for t in ("hotp", "totp")}
 
-#: Bytes of an encrypted whole number (RFC 6030 section 4.2), big-endian.
-_INT_BYTES: Final = (4, 8)
+#: Most bytes of an encrypted whole number, and the sizes of xs:int and xs:long, which
+#: RFC 6030's schema has for them (section 11): these have a sign.
+_MAX_INT_BYTES: Final = 8
+_SIGNED_BYTES: Final = (4, 8)
+#: Bytes that are also a number's text.
+_AS_TEXT: Final = re.compile(rb"[ \t\r\n]*[+-]?[0-9]+[ \t\r\n]*")
 _SIGNED: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
 _TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
     r"(?:Z|[+-][0-9]{2}:[0-9]{2})?",
     re.ASCII,
+)
+
+#: By the schema of RFC 6030 (section 11), and by its text (section 4.3.4).
+_CHECK_DIGITS: Final = ("CheckDigits", "CheckDigit")
+#: What a key may be for (section 5).
+_USAGES: Final = frozenset(
+    {"OTP", "CR", "Encrypt", "Integrity", "Verify", "Unlock", "Decrypt"}
+    | {"KeyWrap", "Unwrap", "Derive", "Generate"}
 )
 
 _KEY: Final = (
@@ -113,11 +125,12 @@ def _parameters(given: Node) -> tuple[str | None, int]:
     given.holds_only(*_names(("Suite", "ResponseFormat")))
     form = given.one(f"{PSKC}ResponseFormat")
     form.holds_only()
-    if form.attributes.keys() - {"Encoding", "Length", "CheckDigits"}:
+    if form.attributes.keys() - {"Encoding", "Length", *_CHECK_DIGITS}:
         raise RowError("ResponseFormat asks for something that is not known")
     if form.attributes.get("Encoding") != "DECIMAL":
         raise RowError("ResponseFormat is not DECIMAL")
-    if form.attributes.get("CheckDigits", "false") not in {"false", "0"}:
+    checks = {form.attributes.get(name, "false") for name in _CHECK_DIGITS}
+    if checks - {"false", "FALSE", "0"}:
         raise RowError("ResponseFormat asks for check digits")
     suite = given.maybe(f"{PSKC}Suite")
     name = None if suite is None else suite.leaf().upper().replace("HMAC-", "HMAC", 1)
@@ -139,13 +152,13 @@ def _require_in_force(device: Node | None, now: float) -> None:
 def _require_free(policy: Node | None, now: float) -> None:
     """Check that a Policy asks for nothing that accounts here cannot keep.
 
-    RFC 6030 section 5: where a policy has an element that is not understood, the key
-    may not be used. So with those that are, and could not be kept.
+    RFC 6030 section 5: where a policy has an element or a value that is not
+    understood, the key may not be used. So with those that are, and could not be kept.
     """
     if policy is None:
         return
-    if policy.attributes:
-        raise RowError("Policy holds an attribute that is not known")
+    if policy.attributes or policy.text:
+        raise RowError("Policy holds something that is not known")
     for rule in policy.children:
         if rule.attributes or rule.name not in _names(("StartDate", "KeyUsage")):
             raise RowError(_UNKEPT.get(rule.name, _UNKNOWN_POLICY))
@@ -153,6 +166,8 @@ def _require_free(policy: Node | None, now: float) -> None:
     if start is not None and now < _time(start):
         raise RowError("the policy's StartDate is yet to come")
     usages = {usage.leaf() for usage in policy.all(f"{PSKC}KeyUsage")}
+    if usages - _USAGES:
+        raise RowError("Policy holds a KeyUsage that is not known")
     if usages and "OTP" not in usages:
         raise RowError("the policy does not allow one-time passwords")
 
@@ -210,11 +225,15 @@ class _Values:
             if _SIGNED.fullmatch(plain.leaf()) is None:
                 raise RowError(f"{name} is not a whole number")
             return int(plain.leaf())
-        # python-pskc reads bytes that happen to be ASCII digits as such: b"12345678"
-        # is 3544952156018063160 by the RFC, and 12345678 there.
-        if len(opened) not in _INT_BYTES:
-            raise RowError(f"{name} is not of 4 or 8 bytes")
-        return int.from_bytes(opened, "big", signed=name != "Counter")
+        # The RFC does not say what bytes a number has under encryption. Files have it
+        # big-endian, in as many bytes as it needs or in those of its type; some have
+        # its text, which python-pskc tries first: b"30" would be 30 or 13104.
+        if len(opened) > _MAX_INT_BYTES:
+            raise RowError(f"{name} has more than 8 bytes")
+        if _AS_TEXT.fullmatch(opened):
+            raise RowError(f"{name} could be read in two ways: as bytes, and as text")
+        signed = name != "Counter" and len(opened) in _SIGNED_BYTES
+        return int.from_bytes(opened, "big", signed=signed)
 
     def _value(self, node: Node) -> tuple[Node | None, bytes]:
         """Return PlainValue, or None and what was in EncryptedValue."""

@@ -13,7 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509 import verification
 from lxml import etree
-from signxml.algorithms import DigestAlgorithm, SignatureMethod
+from signxml.algorithms import (
+    CanonicalizationMethod,
+    DigestAlgorithm,
+    SignatureMethod,
+)
 from signxml.exceptions import InvalidInput, SignXMLException
 from signxml.verifier import SignatureConfiguration, XMLVerifier
 
@@ -47,6 +51,7 @@ _METHODS: Final = frozenset(
 _DIGESTS: Final = frozenset(
     {DigestAlgorithm.SHA256, DigestAlgorithm.SHA384, DigestAlgorithm.SHA512}
 )
+_STRONG: Final = {one.value for one in _METHODS} | {one.value for one in _DIGESTS}
 _MIN_RSA_BITS: Final = 2048
 _MAX_CHAIN: Final = 8
 
@@ -117,6 +122,7 @@ def signed_part(
         raise FileRefused(
             "the container has a signature in a place of its own choosing"
         )
+    _require_strong(signature)
     _require_whole(root, signature)
     signer = signers.pinned or _issued(signature, signers.authorities, now)
     return _verified(root, signer, now)
@@ -141,14 +147,34 @@ def _require_whole(root: Any, signature: Any) -> None:  # noqa: ANN401 - lxml
         raise FileRefused("the container's signature is over several things")
     uri = references[0].get("URI")
     own = root.get("Id")
+    if uri is None:
+        raise FileRefused("the container's signature does not say what it is over")
     if uri and (own is None or uri != f"#{own}" or ids.count(own) != 1):
         raise FileRefused("the container's signature is over a part of it")
     transforms = [
         one.get("Algorithm")
         for one in references[0].findall(f"{DS}Transforms/{DS}Transform")
     ]
-    if uri is None or _ENVELOPED not in transforms or set(transforms) - _TRANSFORMS:
+    if _ENVELOPED not in transforms or set(transforms) - _TRANSFORMS:
         raise FileRefused("the container's signature uses a transform that is refused")
+
+
+def _require_strong(signature: Any) -> None:  # noqa: ANN401 - lxml
+    """Check the algorithms before signxml does, to tell which are taken.
+
+    SHA-1 is what pskctool signs by, and no proof of anything: two texts of one digest
+    can be made.
+    """
+    info = f"{DS}SignedInfo"
+    asked = [
+        *signature.findall(f"{info}/{DS}SignatureMethod"),
+        *signature.findall(f"{info}/{DS}Reference/{DS}DigestMethod"),
+    ]
+    if {one.get("Algorithm") for one in asked} - _STRONG:
+        raise FileRefused(
+            "the container's signature uses an algorithm that is refused: it has to be"
+            " RSA or ECDSA with SHA-256, -384 or -512"
+        )
 
 
 def _issued(
@@ -197,6 +223,23 @@ def _signs(
         raise ValueError("the key is not for signatures")
 
 
+class _Verifier(XMLVerifier):
+    """signxml's, with the canonical form of SignedInfo that everyone else has.
+
+    Where an element above it declares the default namespace, as in most signatures
+    that .NET, Java and xmlsec1 write, libxml2 puts `xmlns=""` into its children.
+    """
+
+    def _c14n(
+        self,
+        nodes: Any,  # noqa: ANN401 - lxml
+        algorithm: CanonicalizationMethod,
+        inclusive_ns_prefixes: Any = None,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        alone = etree.fromstring(etree.tostring(nodes, with_tail=False))
+        return super()._c14n(alone, algorithm, inclusive_ns_prefixes)
+
+
 def _verified(root: Any, signer: x509.Certificate, now: float) -> Any:  # noqa: ANN401
     key = signer.public_key()
     if not isinstance(key, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey)) or (
@@ -211,7 +254,7 @@ def _verified(root: Any, signer: x509.Certificate, now: float) -> Any:  # noqa: 
         verification_time=dt.datetime.fromtimestamp(now, dt.UTC),
     )
     try:
-        found = XMLVerifier().verify(root, x509_cert=signer, expect_config=config)
+        found = _Verifier().verify(root, x509_cert=signer, expect_config=config)
     # etree's: a signature that breaks its schema. ValueError, KeyError: algorithms
     # that are not known, base64.
     except (SignXMLException, InvalidInput, etree.LxmlError, ValueError, KeyError):
