@@ -1,6 +1,7 @@
 """A program that rotates the import key, and kills itself at a step of it.
 
-Arguments: data directory, key file, the step, and what its clock shows.
+Arguments: data directory, key file (or nothing: OTPSEAL_KEY says where the key is),
+the step, and what its clock shows.
 """
 
 import os
@@ -19,7 +20,9 @@ def _main(data_dir: str, key_file: str, step: str, now: str) -> None:
         if at == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    settings = Settings(data_dir=Path(data_dir), key_file=Path(key_file))
+    settings = Settings(
+        data_dir=Path(data_dir), key_file=Path(key_file) if key_file else None
+    )
     with open_service(settings, clock=lambda: float(now), create=False) as opened:
         cycle = make_lifecycle(
             opened, settings, clock=lambda: float(now), reached=reached

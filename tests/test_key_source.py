@@ -272,6 +272,7 @@ class TestCommands:
             ({"pkcs11_module": ""}, "needs OTPSEAL_PKCS11_MODULE"),
             ({"pkcs11_pin_file": ""}, "OTPSEAL_PKCS11_PIN_FILE"),
             ({"pkcs11_pin_file": "/none"}, "/none cannot be read"),
+            ({"other_key": "key.pem"}, "OTPSEAL_OTHER_KEY is file:/"),
         ],
     )
     def test_doctor(

@@ -231,7 +231,11 @@ ALLOWED: dict[str, set[str]] = {
     | {"adapters.file_keys"},
     "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
     "adapters.pkcs11_modules": {*LEDGER, "pkcs11_uri"},
-    "adapters.pkcs11_keys": {*LEDGER, "pkcs11_uri", "adapters.pkcs11_modules"},
+    "adapters.pkcs11_login": {*LEDGER, "pkcs11_uri"},
+    "adapters.pkcs11_keys": {*LEDGER, "pkcs11_uri", "adapters.pkcs11_modules"}
+    | {"adapters.pkcs11_login"},
+    "adapters.pkcs11_siblings": {*LEDGER, "ports_key_files", "pkcs11_uri"}
+    | {"adapters.pkcs11_keys", "adapters.pkcs11_login", "adapters.pkcs11_modules"},
     "adapters": set(),
     "adapters.migrations": set(),
     "adapters.migrations.env": SQL,
@@ -241,15 +245,18 @@ ALLOWED: dict[str, set[str]] = {
     "secret_files": RULES,
     "config": {*RULES, "pkcs11_uri", "secret_files", "suite"},
     "key_source": {*RULES, "adapters.file_keys", "adapters.pkcs11_keys", "config"}
-    | {"ports", "secret_files"},
-    "unlocking": {*LEDGER, *SQL, "adapters.file_keys", "adapters.key_siblings"}
-    | {"config", "key_source", "key_watch", "ledger"},
+    | {"pkcs11_uri", "ports", "secret_files"},
+    "key_places": {*RULES, "adapters.key_siblings", "adapters.pkcs11_siblings"}
+    | {"config", "key_source", "pkcs11_uri", "ports", "ports_key_files"},
+    "unlocking": {*LEDGER, *SQL, "adapters.file_keys", "key_lifecycle"}
+    | {"config", "key_places", "key_source", "key_watch", "ledger"},
     "seed_adoption": {*LEDGER, "adapters.seed_file", "service"},
     "wiring": {
         *LEDGER,
         *USE_CASES,
         "adapters.file_code_log",
         "config",
+        "key_places",
         "key_ring",
         "seed_adoption",
         "unlocking",
@@ -309,6 +316,7 @@ ALLOWED: dict[str, set[str]] = {
         "storage_rotation",
         "ports_key_files",
         "config",
+        "key_places",
         "key_source",
         "service",
         "timekeeper",
@@ -352,6 +360,7 @@ INSIDE = {
     "committer",
     "health",
     "config",
+    "key_places",
     "key_source",
     "wiring",
     "process",

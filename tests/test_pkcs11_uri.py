@@ -5,7 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otpseal.errors import ConfigurationError
-from otpseal.pkcs11_uri import MAX_CHARS, Pkcs11Uri, parse
+from otpseal.pkcs11_uri import MAX_CHARS, Pkcs11Uri, parse, text_of
+
+_LABELS = st.text(
+    st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=8
+).filter(str.isprintable)
 
 
 @pytest.mark.parametrize(
@@ -122,3 +126,25 @@ def test_is_total(text: str) -> None:
     except ConfigurationError:
         return
     assert "t" == found.token
+
+
+@given(
+    _LABELS,
+    st.none() | _LABELS,
+    st.binary(min_size=1, max_size=20),
+    st.none() | st.text("0123456789abcdef", min_size=1, max_size=16),
+)
+def test_what_is_written_is_read(
+    token: str, label: str | None, key_id: bytes, serial: str | None
+) -> None:
+    """`text_of` writes what `parse` reads as the same, in ASCII."""
+    uri = Pkcs11Uri(token, object=label, id=key_id, serial=serial)
+
+    assert text_of(uri).isascii()
+    assert uri == parse(text_of(uri))
+
+
+def test_the_error_names_what_was_given() -> None:
+    """A setting or an option, as whoever gave it knows it."""
+    with pytest.raises(ConfigurationError, match="--key is no PKCS#11 URI"):
+        parse("pkcs11:", "--key")

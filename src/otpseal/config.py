@@ -97,6 +97,12 @@ class Settings(BaseSettings):
         " pkcs11:token=LABEL;object=LABEL (RFC 7512).",
         repr=False,  # somebody may have put a PIN there, which is refused
     )
+    other_key: str | None = Field(
+        None,
+        description="Where import keys are looked for besides, as OTPSEAL_KEY, while"
+        " one place takes over from another.",
+        repr=False,
+    )
     key_passphrase_file: Path | None = Field(
         None, description="File with the private key's passphrase."
     )
@@ -271,15 +277,18 @@ class Settings(BaseSettings):
                 "OTPSEAL_KEY and OTPSEAL_KEY_FILE (or --key-file) are both given:"
                 " unset one of them"
             )
-        if self.key.startswith(pkcs11_uri.SCHEME):
-            return pkcs11_uri.parse(self.key)
-        # Whole, absolute, as it is: no host, no percent signs (RFC 8089 section 2).
-        if not _FILE_URI.fullmatch(self.key):
-            raise ConfigurationError(
-                "OTPSEAL_KEY is file:/ABSOLUTE/PATH without percent signs, or"
-                " pkcs11:token=LABEL;object=LABEL"
-            )
-        return None
+        place = _place(self.key, "OTPSEAL_KEY")
+        return None if isinstance(place, Path) else place
+
+    def other_key_place(self) -> pkcs11_uri.Pkcs11Uri | Path | None:
+        """Where import keys are looked for besides, or None if nowhere.
+
+        Raises:
+            ConfigurationError: OTPSEAL_OTHER_KEY is malformed.
+        """
+        if self.other_key is None:
+            return None
+        return _place(self.other_key, "OTPSEAL_OTHER_KEY")
 
     def key_passphrase(self) -> bytes | None:
         """The private key's passphrase, or None if no file is set."""
@@ -338,6 +347,18 @@ class Settings(BaseSettings):
             " OTPSEAL_CLASSIC_TOKEN_FILE, or OTPSEAL_CLASSIC_ACCESS=off, or"
             " OTPSEAL_CLASSIC_ACCESS=open if something else guards this address"
         )
+
+
+def _place(text: str, setting: str) -> pkcs11_uri.Pkcs11Uri | Path:
+    if text.startswith(pkcs11_uri.SCHEME):
+        return pkcs11_uri.parse(text, setting)
+    # Whole, absolute, as it is: no host, no percent signs (RFC 8089 section 2).
+    if not _FILE_URI.fullmatch(text):
+        raise ConfigurationError(
+            f"{setting} is file:/ABSOLUTE/PATH without percent signs, or"
+            " pkcs11:token=LABEL;object=LABEL"
+        )
+    return Path(text.removeprefix("file:"))
 
 
 def load_settings(**overrides: object) -> Settings:

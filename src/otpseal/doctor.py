@@ -92,7 +92,10 @@ def check_store(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
     check = "key and store"
     try:
         with inspect_store(settings, clock=clock) as opened:
-            yield ok(check, f"belong together, key id {opened.keys.kid}")
+            if opened.outdated is None:
+                yield ok(check, f"belong together, key id {opened.keys.kid}")
+            else:
+                yield warning(check, opened.outdated, "restart the service afterwards")
             seeded_at = None
             for finding, at in _check_seed(opened):
                 yield finding

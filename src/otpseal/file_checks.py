@@ -87,12 +87,13 @@ def check_files(settings: Settings) -> Iterator[Finding]:
 
 def _check_key(settings: Settings) -> Finding:
     try:
+        settings.other_key_place()
         if settings.key_uri() is not None:
             # Whether it is there, and opens, is seen together with the store.
             return ok("private key", "in a token (OTPSEAL_KEY)")
         path = settings.key_path(SERVICE_KEY_NAME)
     except ConfigurationError as error:
-        return failure("private key", str(error), "correct OTPSEAL_KEY")
+        return failure("private key", str(error), "correct that setting")
     return _check_file("private key file", path, serious=True)
 
 

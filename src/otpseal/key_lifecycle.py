@@ -1,9 +1,10 @@
 """The life of import keys: the next is prepared, becomes active, retires.
 
 `rotate` re-wraps the storage key with the next key in one transaction, then lets the
-files follow. The store's record says which key is the active one; the files are where
-it is looked for. So a process that is killed between the two leaves a store that opens
-(with the next key, where it lies), and a second `rotate` lets the files follow.
+files follow; a token is left as it is, and the settings follow by hand. The store's
+record says which key is the active one; the files are where it is looked for. So a
+process that is killed between the two leaves a store that opens (with the next key,
+where it lies), and a second `rotate` lets the files follow.
 
 A re-wrapped storage key is the same key: what an old backup holds, the old private
 key still opens. `otpseal.storage_rotation` makes another.
@@ -14,7 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from otpseal.audit import Detail, Event, Kind
-from otpseal.errors import KeyRefused, StoreMismatch
+from otpseal.errors import (
+    ConfigurationError,
+    KeyRefused,
+    KeyUnavailable,
+    StoreMismatch,
+)
 from otpseal.key_records import ImportKeyRow, KeyLives, KeyState, rsa_jwk
 from otpseal.ledger import Ledger, rfc3339
 from otpseal.ports import Clock, Keys, Store, Transaction
@@ -52,11 +58,13 @@ class Rotated:
         before: of the key whose place it took; None if only an interrupted rotation
             was finished.
         until: when that one stops to open, in Unix seconds.
+        setting: what OTPSEAL_KEY must say from now on; None if it is right.
     """
 
     kid: str
     before: str | None = None
     until: float = -math.inf
+    setting: str | None = None
 
 
 class KeyLifecycle:
@@ -85,25 +93,37 @@ class KeyLifecycle:
         self._clock = clock
         self._reached = reached
 
-    def prepare(self) -> Prepared:
+    def prepare(self, named: Keys | None = None) -> Prepared:
         """Make the next key, if none lies ready, and publish it.
 
         It opens what is sealed to it from now on, wherever its file is.
 
+        Args:
+            named: the next key itself, in a token; it is not made then.
+
         Raises:
+            ConfigurationError: the setting of the active key is to be changed first.
             KeyRefused: the key that lies ready had its time already.
             KeyUnavailable, StoreUnavailable: nothing was published.
         """
         with self._files.held():
-            self._files.promote(self._active_kid(), self._reached)
-            ready, made = self._next()
+            active = self._active_kid()
+            self._files.promote(active, self._reached)
+            ready, made = self._laid_ready(active) if named is None else (named, False)
+            if named is not None and self._files.load(named.kid) is None:
+                raise KeyUnavailable(
+                    f"the key {named.kid} is not where a service looks for it: in the"
+                    " token of OTPSEAL_KEY, or of OTPSEAL_OTHER_KEY"
+                )
             with self._store.transaction() as tx:
                 now = self._clock()
                 table = KeyTable(tx, self._storage_key)
                 known = table.lives.rows.get(ready.kid)
                 self._expect_fresh(known, ready.kid, table.lives.active)
-                if known is None:
+                # The one that was prepared last is the next.
+                if known is None or known.kid != table.lives.next_kids()[-1]:
                     table.put(_row(ready, KeyState.NEXT, now))
+                if known is None:
                     detail = {"kid": ready.kid}
                     event = Event(Kind.IMPORT_KEY_PREPARED, now, detail=detail)
                     Ledger(tx, self._storage_key).record(event)
@@ -129,18 +149,38 @@ class KeyLifecycle:
                 return Rotated(kid)
             before = self._files.load(kid)
             assert before is not None  # or `promote` had raised
-            ready, _ = self._next()
+            ready = self._prepared()
+            if ready is None:
+                # The settings follow a rotation last, and by hand: until then it is
+                # one that was interrupted, perhaps. Another key is not made for it.
+                if (setting := self._files.setting_for(kid)) is not None:
+                    return Rotated(kid, setting=setting)
+                ready, _ = self._laid_ready(kid)
             self._reached(Step.MADE)
             until = self._replace(before, ready, overlap_s)
             self._reached(Step.COMMITTED)
             self._files.promote(ready.kid, self._reached)
-        return Rotated(ready.kid, before.kid, until)
+            setting = self._files.setting_for(ready.kid)
+        return Rotated(ready.kid, before.kid, until, setting)
 
     def _active_kid(self) -> str:
         with self._store.transaction() as tx:
             return KeyTable(tx, self._storage_key).lives.active
 
-    def _next(self) -> tuple[Keys, bool]:
+    def _prepared(self) -> Keys | None:
+        """Return the key that was prepared last, of those that are still here."""
+        with self._store.transaction() as tx:
+            lives = KeyTable(tx, self._storage_key).lives
+        for kid in reversed(lives.next_kids()):
+            if (found := self._files.load(kid)) is not None:
+                return found
+        return None
+
+    def _laid_ready(self, active: str) -> tuple[Keys, bool]:
+        if (setting := self._files.setting_for(active)) is not None:
+            # Else a key file would take over from a token because nobody had
+            # told the settings of the token.
+            raise ConfigurationError(outdated(active, setting))
         ready = self._files.load_next()
         if ready is not None:
             return ready, False
@@ -183,8 +223,17 @@ class KeyLifecycle:
         if kid == active or (row is not None and row.state is not KeyState.NEXT):
             raise KeyRefused(
                 f"the key that lies ready, {kid}, was the active one before, and a key"
-                " that had its time does not come back: move its file away"
+                " that had its time does not come back: move its file away, or name"
+                " another one in the token"
             )
+
+
+def outdated(active: str, setting: str) -> str:
+    """Return what to do about an OTPSEAL_KEY that names the key before."""
+    return (
+        f"the import key was replaced, and OTPSEAL_KEY names the one before: the store"
+        f" belongs to {active} now. Set OTPSEAL_KEY='{setting}'"
+    )
 
 
 class KeyTable:

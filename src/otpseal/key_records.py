@@ -114,6 +114,11 @@ class KeyLives:
         state = row.state_at(now)
         return KeyState.RETIRED if state is KeyState.ACTIVE else state
 
+    def next_kids(self) -> list[str]:
+        """Return the kids of the keys that lie ready, the one prepared last at last."""
+        rows = (row for row in self.rows.values() if row.state is KeyState.NEXT)
+        return [row.kid for row in sorted(rows, key=lambda row: row.made_at)]
+
     def in_state(self, now: float, *states: KeyState) -> list[str]:
         """Return the kids that are in one of these states at `now`, sorted."""
         kids = {self.active, *self.rows}

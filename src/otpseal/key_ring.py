@@ -207,8 +207,9 @@ class KeyRing:
             return None
         if found is None:
             _log.warning(
-                "the store has the import key %s, but its file is not on this machine:"
-                " what is sealed to it is refused here; copy the file",
+                "the store has the import key %s, but it is not where OTPSEAL_KEY"
+                " looks on this machine: what is sealed to it is refused here; copy"
+                " its file, or name its place by OTPSEAL_OTHER_KEY",
                 kid,
             )
         return found

@@ -1,11 +1,13 @@
 """Settings -> the private key, wherever it is: in a file, or in a token."""
 
 import stat
+from pathlib import Path
 from typing import Final
 
 from otpseal.adapters.file_keys import key_exists, load_keys
 from otpseal.config import Settings
 from otpseal.errors import ConfigurationError
+from otpseal.pkcs11_uri import Pkcs11Uri
 from otpseal.ports import Keys
 from otpseal.secret import Secret
 from otpseal.secret_files import read_secret_file
@@ -27,6 +29,28 @@ def load_private_key(settings: Settings, default_name: str) -> Keys:
     uri = settings.key_uri()
     if uri is None:
         return load_keys(settings.key_path(default_name), settings.key_passphrase())
+    return load_from_token(settings, uri)
+
+
+def load_from_token(settings: Settings, uri: Pkcs11Uri) -> Keys:
+    """Log in to the token that a URI names, and try the key.
+
+    Raises:
+        ConfigurationError: a setting of tokens is missing.
+        KeyUnavailable, KeyRefused: of the key.
+    """
+    module = token_module(settings)
+    from otpseal.adapters.pkcs11_keys import Pkcs11Keys  # noqa: PLC0415
+
+    return Pkcs11Keys(module, uri, token_pin(settings))
+
+
+def token_module(settings: Settings) -> Path:
+    """Return the path of the PKCS#11 module; python-pkcs11 is there to use it.
+
+    Raises:
+        ConfigurationError: it is not set, or python-pkcs11 is not installed.
+    """
     if settings.pkcs11_module is None:
         raise ConfigurationError(
             "a key in a token needs OTPSEAL_PKCS11_MODULE: the path of the vendor's"
@@ -34,12 +58,12 @@ def load_private_key(settings: Settings, default_name: str) -> Keys:
         )
     try:
         # Optional: who keeps his key in a file does not need it.
-        from otpseal.adapters.pkcs11_keys import Pkcs11Keys  # noqa: PLC0415
+        import otpseal.adapters.pkcs11_keys  # noqa: F401, PLC0415
     except ImportError:
         raise ConfigurationError(
             "keys in tokens need python-pkcs11: pip install otpseal[pkcs11]"
         ) from None
-    return Pkcs11Keys(settings.pkcs11_module, uri, token_pin(settings))
+    return settings.pkcs11_module
 
 
 def private_key_exists(settings: Settings, default_name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 
 from otpseal.errors import StoreMismatch
 from otpseal.ports import Transaction
-from otpseal.storage_key import StorageKey, WrappingKey
+from otpseal.storage_key import StorageKey
 
 #: Name of the store's mark that counts its storage keys; unset is 0.
 STORAGE_KEY_MARK: Final = "storage-key"
@@ -24,7 +24,7 @@ class KeyWatch:
     Args:
         storage_key: what this process uses; changed in place.
         generation: which of the store's storage keys that is.
-        key_of: gives the private key that a record names, or raises.
+        unwrap: opens a record of the store, or raises.
         goes_on: whether this process takes a new storage key, or ends.
     """
 
@@ -33,12 +33,12 @@ class KeyWatch:
         storage_key: StorageKey,
         generation: int,
         *,
-        key_of: Callable[[bytes], WrappingKey],
+        unwrap: Callable[[Transaction, bytes], StorageKey],
         goes_on: bool,
     ) -> None:
         self._storage_key = storage_key
         self._generation = generation
-        self._key_of = key_of
+        self._unwrap = unwrap
         self._goes_on = goes_on
         self._lock = threading.Lock()
 
@@ -62,7 +62,7 @@ class KeyWatch:
             record = tx.storage_key_record()
             if record is None:
                 raise StoreMismatch("the store has lost its key record")
-            self._storage_key.become(StorageKey.unwrap(record, self._key_of(record)))
+            self._storage_key.become(self._unwrap(tx, record))
             self._generation = generation
 
 

@@ -14,6 +14,7 @@ in process listings and in logs of the environment.
 import re
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from otpseal.errors import ConfigurationError
 
@@ -71,14 +72,46 @@ class Pkcs11Uri:
     model: str | None = None
 
 
-def parse(text: str) -> Pkcs11Uri:
+def parse(text: str, setting: str = "OTPSEAL_KEY") -> Pkcs11Uri:
     """Read a PKCS#11 URI that names a token and a private key.
+
+    Args:
+        text: the URI.
+        setting: what it was given as, for the error.
 
     Raises:
         ConfigurationError: anything else; names the attribute, never its value.
     """
+    try:
+        return _parse(text)
+    except _NoUriError as why:
+        raise ConfigurationError(
+            f"{setting} is no PKCS#11 URI that can be used: {why}"
+        ) from None
+
+
+def text_of(uri: Pkcs11Uri) -> str:
+    """Return the URI as text: whatever is not unreserved is percent-encoded."""
+    found: list[tuple[str, str | bytes | None]] = [
+        ("token", uri.token),
+        ("serial", uri.serial),
+        ("manufacturer", uri.manufacturer),
+        ("model", uri.model),
+        ("object", uri.object),
+    ]
+    parts = [f"{name}={quote(value, safe='')}" for name, value in found if value]
+    if uri.id:
+        parts.append("id=" + "".join(f"%{byte:02X}" for byte in uri.id))
+    return SCHEME + ";".join(parts)
+
+
+class _NoUriError(Exception):
+    """Why a text is none; shown by `parse`, with the setting."""
+
+
+def _parse(text: str) -> Pkcs11Uri:
     if len(text) > MAX_CHARS or not text.startswith(SCHEME):
-        raise _refused(
+        raise _NoUriError(
             f"it begins with {SCHEME} and has at most {MAX_CHARS} characters"
         )
     path, mark, query = text.removeprefix(SCHEME).partition("?")
@@ -91,14 +124,14 @@ def parse(text: str) -> Pkcs11Uri:
         if name not in _MAX_BYTES:
             _refuse_name(name)
         if name in found:
-            raise _refused(f"{name} stands in it twice")
+            raise _NoUriError(f"{name} stands in it twice")
         if not equals or not _VALUE.fullmatch(value):
-            raise _refused(
+            raise _NoUriError(
                 f"{name} is empty, or has characters that are to be written %XX"
             )
         found[name] = _decode(value)
         if len(found[name]) > _MAX_BYTES[name]:
-            raise _refused(f"{name} is longer than {_MAX_BYTES[name]} bytes")
+            raise _NoUriError(f"{name} is longer than {_MAX_BYTES[name]} bytes")
     return _of(found)
 
 
@@ -106,11 +139,11 @@ def _of(found: dict[str, bytes]) -> Pkcs11Uri:
     key_id = found.pop("id", None)
     texts = {name: _text(name, value) for name, value in found.items()}
     if texts.pop("type", "private") != "private":
-        raise _refused("its type is private, or not given")
+        raise _NoUriError("its type is private, or not given")
     if "token" not in texts:
-        raise _refused("it names the token by token=LABEL")
+        raise _NoUriError("it names the token by token=LABEL")
     if key_id is None and "object" not in texts:
-        raise _refused("it names the key by object=LABEL, by id=%XX, or by both")
+        raise _NoUriError("it names the key by object=LABEL, by id=%XX, or by both")
     return Pkcs11Uri(**texts, id=key_id)
 
 
@@ -118,11 +151,11 @@ def _text(name: str, value: bytes) -> str:
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:
-        raise _refused(f"{name} is not UTF-8") from None
+        raise _NoUriError(f"{name} is not UTF-8") from None
     # Labels are padded with blanks and C strings end at a zero: what a module would
     # cut off could make two names one.
     if not text.isprintable() or text != text.strip():
-        raise _refused(f"{name} has control characters, or blanks around it")
+        raise _NoUriError(f"{name} has control characters, or blanks around it")
     return text
 
 
@@ -134,11 +167,7 @@ def _decode(value: str) -> bytes:
 
 def _refuse_name(name: str) -> None:
     if name in _ELSEWHERE:
-        raise _refused(f"{name} is not taken: {_ELSEWHERE[name]}")
+        raise _NoUriError(f"{name} is not taken: {_ELSEWHERE[name]}")
     if _NAME.fullmatch(name):
-        raise _refused(f"the attribute {name} is not known here")
-    raise _refused("it is attributes name=value with semicolons between them")
-
-
-def _refused(why: str) -> ConfigurationError:
-    return ConfigurationError(f"OTPSEAL_KEY is no PKCS#11 URI that can be used: {why}")
+        raise _NoUriError(f"the attribute {name} is not known here")
+    raise _NoUriError("it is attributes name=value with semicolons between them")

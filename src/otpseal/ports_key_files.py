@@ -1,6 +1,7 @@
 """Where private keys lie, as the life of import keys sees it.
 
-`otpseal.adapters.key_siblings` has files; the steps are where tests interrupt it.
+`otpseal.adapters.key_siblings` has files, `otpseal.adapters.pkcs11_siblings` a token,
+and `otpseal.key_places` what the settings name; the steps are where tests interrupt it.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ def unseen(_step: Step) -> None:
 
 
 class KeyFiles(Protocol):
-    """Where private keys lie; `otpseal.adapters.key_siblings` has files."""
+    """Where private keys lie."""
 
     def held(self) -> AbstractContextManager[None]:
         """Let no other process of this machine change the keys meanwhile."""
@@ -44,6 +45,12 @@ class KeyFiles(Protocol):
 
     def make_next(self) -> Keys:
         """Make a key and lay it ready; takes seconds."""
+
+    def setting_for(self, kid: str) -> str | None:
+        """Return what OTPSEAL_KEY must say now that the active key is `kid`.
+
+        None if it is right as it is, or the files follow by themselves.
+        """
 
     def promote(self, kid: str, reached: Seam) -> bool:
         """Let the files follow the store, whose active key is `kid`.

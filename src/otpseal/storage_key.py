@@ -173,8 +173,9 @@ class StorageKey:
         if kid != keys.kid.encode("ascii"):
             raise StoreMismatch(
                 f"this store belongs to another private key: the key given is"
-                f" {keys.kid}. Point OTPSEAL_KEY_FILE at the key the store was made"
-                " with; its id stands in the record, and a store is never re-keyed"
+                f" {keys.kid}. Point OTPSEAL_KEY_FILE, or OTPSEAL_KEY, at the"
+                " key the store was made with; its id stands in the record, and a store"
+                " is never re-keyed"
             )
         try:
             pss_verify(

@@ -17,7 +17,6 @@ from otpseal.errors import StoreMismatch, StoreUnavailable
 from otpseal.key_source import load_private_key
 from otpseal.ledger import AuditLog
 from otpseal.ports import Clock
-from otpseal.storage_key import StorageKey
 from otpseal.unlocking import SERVICE_KEY_NAME, KeyPlace, Opened
 
 
@@ -60,13 +59,14 @@ def inspect_store(settings: Settings, *, clock: Clock) -> Iterator[Opened]:
     try:
         with store.transaction() as tx:
             record = tx.storage_key_record()
-        if record is None:
-            raise StoreMismatch(
-                "the store is empty: start `otpseal serve` once, or restore a backup"
-            )
-        keys = place.named(StorageKey.record_kid(record), keys)
-        storage_key = StorageKey.unwrap(record, keys)
+            if record is None:
+                raise StoreMismatch(
+                    "the store is empty: start `otpseal serve` once, or restore a"
+                    " backup"
+                )
+            found, storage_key = place.unwrap(tx, record, keys)
+        advice = None if found.kid == keys.kid else place.outdated(found.kid)
         audit = AuditLog(store, storage_key, clock)
-        yield Opened(store, store.directory, keys, storage_key, audit)
+        yield Opened(store, store.directory, found, storage_key, audit, outdated=advice)
     finally:
         store.close()

@@ -8,7 +8,7 @@ up with one.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from otpseal.adapters.file_keys import (
@@ -18,12 +18,14 @@ from otpseal.adapters.file_keys import (
     restore_public_half,
     write_key_pair,
 )
-from otpseal.adapters.key_siblings import Searching, SiblingKeys, unannounced
 from otpseal.adapters.sql_engine import OPENING_PATIENCE_S, open_engine
 from otpseal.adapters.sql_store import SqlStore
 from otpseal.audit import Event, Kind
 from otpseal.config import Settings
 from otpseal.errors import ConfigurationError, KeyUnavailable, StoreMismatch
+from otpseal.key_lifecycle import KeyTable, outdated
+from otpseal.key_places import key_places
+from otpseal.key_records import KeyState
 from otpseal.key_source import load_private_key, private_key_exists
 from otpseal.key_watch import KeyWatch, generation_of
 from otpseal.ledger import AuditLog, Ledger
@@ -32,7 +34,6 @@ from otpseal.storage_key import StorageKey
 
 SERVICE_KEY_NAME = "student_private.pem"
 AUTHORITY_KEY_NAME = "instructor_private.pem"
-SERVICE_KEY_BITS = 4096
 AUTHORITY_KEY_BITS = 8192
 
 _log = logging.getLogger("otpseal")
@@ -48,6 +49,7 @@ class Opened:
         keys: the private key's side.
         storage_key: what protects the store's seeds.
         audit: lists and prunes the audit log.
+        outdated: what to change in the settings since a rotation, if anything.
     """
 
     store: Store
@@ -55,6 +57,7 @@ class Opened:
     keys: Keys
     storage_key: StorageKey
     audit: AuditLog
+    outdated: str | None = field(default=None, kw_only=True)
 
 
 class KeyPlace:
@@ -97,16 +100,43 @@ class KeyPlace:
             restore_public_half(keys.public_key, path)
         return keys
 
-    def named(self, kid: str, keys: Keys) -> Keys:
-        """Return the key that the store's record names; `keys` if it is not here.
+    def unwrap(
+        self, tx: Transaction, record: bytes, keys: Keys
+    ) -> tuple[Keys, StorageKey]:
+        """Open the store's record; by the key that took the place of `keys`, perhaps.
 
-        It is not `keys` where a rotation was interrupted, or is at this point.
+        It did where a rotation was interrupted, or is at this point, or where the
+        settings have not followed yet.
+
+        Args:
+            tx: reads the store.
+            record: of its storage key.
+            keys: the key that the settings name.
+
+        Raises:
+            StoreMismatch: they do not belong together.
         """
-        if keys.kid == kid or self._in_token:
-            return keys
-        path = self._settings.key_path(self._name)
-        siblings = SiblingKeys(path, self._settings.key_passphrase())
-        return siblings.load_current(kid) or keys
+        kid = StorageKey.record_kid(record)
+        if keys.kid == kid:
+            return keys, StorageKey.unwrap(record, keys)
+        found = key_places(self._settings, self._name).load_current(kid) or keys
+        storage_key = StorageKey.unwrap(record, found)
+        row = KeyTable(tx, storage_key).lives.rows.get(keys.kid)
+        # Keys that were retired are still in the token: who writes the database must
+        # not bring one back by its old record. Only a successor opens in this way, and
+        # its store knows the key that it took over from.
+        if row is None or row.state not in {KeyState.RETIRING, KeyState.RETIRED}:
+            raise StoreMismatch(
+                f"the store belongs to the private key {kid}, which never took the"
+                f" place of {keys.kid}, the one that OTPSEAL_KEY names: name the right"
+                " one; if it is right, somebody put an older state of the store back"
+            )
+        return found, storage_key
+
+    def outdated(self, kid: str) -> str | None:
+        """Return what to change in the settings now that `kid` is the active key's."""
+        setting = key_places(self._settings, self._name).setting_for(kid)
+        return None if setting is None else outdated(kid, setting)
 
     def make(self) -> Keys:
         """Make a key and write it; takes seconds."""
@@ -150,14 +180,22 @@ def open_store(
             loaded, storage_key = _unlock(tx, keys, place, clock)
             generation = generation_of(tx)
 
-        def key_of(record: bytes) -> Keys:
-            return place.named(StorageKey.record_kid(record), loaded)
+        advice = None
+        if keys is not None and keys.kid != loaded.kid:
+            advice = place.outdated(loaded.kid)
+        if advice is not None:
+            _log.warning("%s", advice)
+
+        def unwrap(tx: Transaction, record: bytes) -> StorageKey:
+            return place.unwrap(tx, record, loaded)[1]
 
         store.watch(
-            KeyWatch(storage_key, generation, key_of=key_of, goes_on=not one_shot)
+            KeyWatch(storage_key, generation, unwrap=unwrap, goes_on=not one_shot)
         )
         audit = AuditLog(store, storage_key, clock)
-        yield Opened(store, store.directory, loaded, storage_key, audit)
+        yield Opened(
+            store, store.directory, loaded, storage_key, audit, outdated=advice
+        )
     finally:
         store.close()
 
@@ -169,8 +207,7 @@ def _unlock(
     record = tx.storage_key_record()
     if record is not None:
         # Another process may have made it while this one waited for the lock.
-        keys = place.named(StorageKey.record_kid(record), keys or place.load())
-        return keys, StorageKey.unwrap(record, keys)
+        return place.unwrap(tx, record, keys or place.load())
     if place.new_bits is None:
         raise StoreMismatch(
             "the store is empty: start `otpseal serve` once, or name another directory"
@@ -189,22 +226,6 @@ def _unlock(
     event = Event(Kind.STORE_CREATED, clock(), detail={"kid": keys.kid})
     Ledger(tx, storage_key).record(event)
     return keys, storage_key
-
-
-def key_files(settings: Settings, *, searching: Searching = unannounced) -> SiblingKeys:
-    """Return the service's import keys, as files beside one another.
-
-    `searching` is entered while a key of that many bits is made.
-
-    Raises:
-        ConfigurationError: the key is in a token.
-    """
-    return SiblingKeys(
-        settings.key_path(SERVICE_KEY_NAME),
-        settings.key_passphrase(),
-        bits=SERVICE_KEY_BITS,
-        searching=searching,
-    )
 
 
 def expect_store(settings: Settings) -> None:

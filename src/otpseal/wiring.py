@@ -9,24 +9,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from otpseal import throttle
 from otpseal.adapters.file_code_log import FileCodeLog
 from otpseal.authority import Authority
 from otpseal.config import Settings
+from otpseal.key_places import SERVICE_KEY_BITS, key_places
 from otpseal.key_ring import KeyRing
 from otpseal.minute import MinuteJob
-from otpseal.ports import Clock, CodeLog, Keys
+from otpseal.ports import Clock, CodeLog
 from otpseal.seed_adoption import adopt_seed_file
 from otpseal.service import DEFAULT_ACCOUNT, Service
 from otpseal.unlocking import (
     AUTHORITY_KEY_NAME,
-    SERVICE_KEY_BITS,
     SERVICE_KEY_NAME,
     KeyPlace,
     Opened,
-    key_files,
     open_store,
 )
 
@@ -87,7 +85,7 @@ def open_service(
             opened.keys,
             store=opened.store,
             storage_key=opened.storage_key,
-            load=partial(_load_any, settings),
+            load=key_places(settings, SERVICE_KEY_NAME).load,
             clock=clock,
             monotonic=monotonic,
         )
@@ -115,6 +113,7 @@ def open_service(
             code_log=code_log,
             minute_job=_minute_job(opened, code_log, clock),
             key_ring=ring,
+            outdated=opened.outdated,
         )
 
 
@@ -136,10 +135,6 @@ def _minute_job(
         clock=clock,
         account=DEFAULT_ACCOUNT,
     )
-
-
-def _load_any(settings: Settings, kid: str) -> Keys | None:
-    return None if settings.key_uri() is not None else key_files(settings).load(kid)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from otpseal.config import Settings
 from otpseal.errors import ConfigurationError
 from otpseal.export import Exporter
 from otpseal.key_lifecycle import KeyLifecycle
+from otpseal.key_places import key_places
 from otpseal.key_source import load_private_key
 from otpseal.moving import Mover
 from otpseal.ports import Clock
@@ -23,7 +24,7 @@ from otpseal.ports_key_files import Seam, unseen
 from otpseal.restore import Restorer
 from otpseal.storage_rotation import StorageRotation
 from otpseal.trust_book import TrustBook
-from otpseal.unlocking import SERVICE_KEY_NAME, Opened, key_files
+from otpseal.unlocking import SERVICE_KEY_NAME, Opened
 
 #: How long PostgreSQL lets one statement of a restore take, or waits for the next.
 RESTORE_TIMEOUT_S = 3600.0
@@ -68,7 +69,7 @@ def make_lifecycle(
     reached: Seam = unseen,
 ) -> KeyLifecycle:
     """Return what replaces the import keys of an open store."""
-    files = key_files(settings, searching=searching)
+    files = key_places(settings, SERVICE_KEY_NAME, searching=searching)
     return KeyLifecycle(opened.store, opened.storage_key, files, clock, reached=reached)
 
 

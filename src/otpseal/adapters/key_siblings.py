@@ -119,12 +119,15 @@ class SiblingKeys:
         write_key_pair(key, next_path(self._path), self._passphrase)
         return RsaKeys(key)
 
-    def place_of(self, kid: str) -> Path | None:
+    def place_of(self, kid: str) -> str | None:
         """Return the file that a key is in, judged by the public halves; or None."""
         for path in (self._path, next_path(self._path), retired_path(self._path, kid)):
             if _public_kid(path) == kid and key_exists(path):
-                return path
+                return str(path)
         return None
+
+    def setting_for(self, kid: str) -> None:
+        """See `KeyFiles`: the active name is always the active key's."""
 
     def promote(self, kid: str, reached: Seam) -> bool:
         """See `KeyFiles`."""

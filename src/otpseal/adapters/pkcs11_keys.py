@@ -1,14 +1,13 @@
 """RSA keys in a PKCS#11 token: the private half never leaves it.
 
-One session, used under a lock: PKCS#11 allows one operation at a time in a session.
-A session that is lost (the token was unplugged, its server restarted, somebody
+One session, used under the module's lock: PKCS#11 allows one operation at a time in a
+session. A session that is lost (the token was unplugged, its server restarted, somebody
 logged out) is opened again and the operation repeated, once. After a fork everything
 is opened anew: a child may not use its parent's sessions (PKCS#11 2.40 section 5.4).
 
 Imports python-pkcs11, an optional dependency: import this module where it is needed.
 """
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -28,11 +27,16 @@ from pkcs11.constants import Attribute
 from pkcs11.mechanisms import MGF, Mechanism
 
 from otpseal import keypolicy
+from otpseal.adapters.pkcs11_login import is_refused, log_in
 from otpseal.adapters.pkcs11_modules import (
+    Generation,
+    end_session,
     find_key,
     find_token,
+    generation_of,
     initialise_anew,
     loaded_module,
+    lock_of,
     public_key_of,
 )
 from otpseal.errors import KeyRefused, KeyUnavailable, OtpsealError, UnsealFailed
@@ -68,14 +72,6 @@ _LOST: Final = (
     told.SlotIDInvalid,
 )
 
-_PIN_REFUSED: Final = (
-    told.PinIncorrect,
-    told.PinInvalid,
-    told.PinLenRange,
-    told.PinLocked,
-    told.PinExpired,
-)
-
 
 class Pkcs11Keys:
     """`otpseal.ports.Keys` over a private key in a token."""
@@ -96,8 +92,7 @@ class Pkcs11Keys:
         self._module = str(module)
         self._uri = uri
         self._pin = pin
-        self._pin_refused = False
-        self._lock = threading.Lock()
+        self._generation = Generation()
         self._session: pkcs11.Session | None = None
         self._key: Any = None
         self._public_key: RSAPublicKey | None = None
@@ -113,6 +108,10 @@ class Pkcs11Keys:
         self._kid: str = keypolicy.key_id(self._public_key)
         _instances.add(self)
         self._try()
+
+    @property
+    def _lock(self) -> threading.Lock:
+        return lock_of(self._module)
 
     @property
     def kid(self) -> str:
@@ -179,7 +178,8 @@ class Pkcs11Keys:
 
     def _use(self, operation: Callable[[Any], _Result]) -> _Result:
         with self._lock:
-            if self._key is None:
+            # A handle of before may be another key's now: never used to find out.
+            if self._key is None or self._generation != generation_of(self._module):
                 self._reopen()
             try:
                 return operation(self._key)
@@ -212,7 +212,7 @@ class Pkcs11Keys:
         try:
             self._open()
         except (told.PKCS11Error, KeyUnavailable):
-            if self._pin_refused:
+            if is_refused(self._module, self._uri, self._pin):
                 raise
             # The module itself may have lost its device or its server.
             self._drop()
@@ -222,12 +222,12 @@ class Pkcs11Keys:
     def _drop(self) -> None:
         session, self._session, self._key = self._session, None, None
         if session is not None:
-            with contextlib.suppress(told.PKCS11Error):
-                session.close()
+            end_session(self._module, session, self._generation)
 
     def _open(self) -> None:
         token = find_token(loaded_module(self._module), self._uri)
-        self._session = self._log_in(token)
+        self._generation = generation_of(self._module)
+        self._session = log_in(token, self._module, self._uri, self._pin)
         key = find_key(self._session, self._uri)
         public_key = public_key_of(key)
         if self._public_key not in (None, public_key):
@@ -236,25 +236,6 @@ class Pkcs11Keys:
                 " this program started"
             )
         self._public_key, self._key = public_key, key
-
-    def _log_in(self, token: pkcs11.Token) -> pkcs11.Session:
-        if self._pin_refused:
-            # Tokens lock themselves after a few wrong PINs: it is tried once.
-            raise KeyUnavailable("the PIN was refused before and is not tried again")
-        if self._pin is None:
-            return token.open()
-        try:
-            return token.open(user_pin=self._pin.reveal().decode("utf-8"))
-        except told.UserAlreadyLoggedIn:
-            # The login belongs to the process, not to the session.
-            return token.open()
-        except (*_PIN_REFUSED, UnicodeDecodeError) as error:
-            self._pin_refused = True
-            raise KeyUnavailable(
-                f"the token {self._uri.token!r} refuses the PIN in"
-                f" OTPSEAL_PKCS11_PIN_FILE ({_name(error)}): correct it before"
-                " trying again, tokens lock themselves after a few wrong ones"
-            ) from None
 
     def _try(self) -> None:
         message, label = secrets.token_bytes(32), b"otpseal key test"
@@ -271,8 +252,6 @@ class Pkcs11Keys:
             )
 
     def _after_fork(self) -> None:
-        # The parent's thread that held the lock is not in the child.
-        self._lock = threading.Lock()
         self._session = self._key = None
 
 

@@ -1,7 +1,8 @@
 """PKCS#11 modules, tokens and the keys in them: found, or refused with advice.
 
 A module is loaded once per process, whatever uses it, and initialised anew in each
-child: a child may not use its parent's (PKCS#11 2.40 section 5.4).
+child: a child may not use its parent's (PKCS#11 2.40 section 5.4). Whoever uses it
+holds its lock: nobody may be inside while it is initialised anew (section 5.4, too).
 
 Imports python-pkcs11, an optional dependency.
 """
@@ -9,7 +10,8 @@ Imports python-pkcs11, an optional dependency.
 import contextlib
 import os
 import threading
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pkcs11
 from cryptography.hazmat.primitives.asymmetric.rsa import (
@@ -26,6 +28,51 @@ from otpseal.pkcs11_uri import Pkcs11Uri
 
 _initialised_by: dict[str, int] = {}
 _module_lock = threading.Lock()
+_locks: dict[str, threading.Lock] = {}
+_generations: dict[str, "Generation"] = {}
+
+
+def lock_of(module: str) -> threading.Lock:
+    """Return the lock under which a module is used in this process."""
+    with _module_lock:
+        return _locks.setdefault(module, threading.Lock())
+
+
+class Generation(NamedTuple):
+    """How often a module was initialised, and its sessions were logged out.
+
+    Handles of another generation are worth nothing, and may be those of other keys.
+    """
+
+    initialised: int = 0
+    logged_out: int = 0
+
+
+def generation_of(module: str) -> Generation:
+    """Return the generation of the handles that a module gives out now."""
+    return _generations.get(module, Generation())
+
+
+def end_session(
+    module: str,
+    session: Any,  # noqa: ANN401 - a class of C
+    opened_in: Generation,
+) -> None:
+    """Close a session, and log out if it was this one that logged in.
+
+    Args:
+        module: whose session it is.
+        session: open or not.
+        opened_in: the module's generation then.
+    """
+    now = generation_of(module)
+    if now.initialised != opened_in.initialised:
+        return  # it is closed, and its number may be another session's
+    if session.user_type != pkcs11.UserType.NOBODY:
+        # The logout is the whole process's (PKCS#11 2.40 section 5.6).
+        _generations[module] = now._replace(logged_out=now.logged_out + 1)
+    with contextlib.suppress(told.PKCS11Error):
+        session.close()
 
 
 def loaded_module(module: str) -> Any:  # noqa: ANN401 - a class of C
@@ -55,6 +102,8 @@ def initialise_anew(module: str) -> None:
 
 
 def _initialise(module: str) -> None:
+    now = generation_of(module)
+    _generations[module] = now._replace(initialised=now.initialised + 1)
     library = pkcs11.lib(module)
     with contextlib.suppress(told.PKCS11Error):
         library.finalize()  # fails in a child, where it need not succeed
@@ -108,7 +157,8 @@ def find_key(session: pkcs11.Session, uri: Pkcs11Uri) -> Any:  # noqa: ANN401 - 
     if not found:
         raise KeyUnavailable(
             f"the token {uri.token!r} shows no private key of that object and id: make"
-            " one with the token's own tools, or correct OTPSEAL_KEY; most tokens show"
+            " one with the token's own tools, or correct OTPSEAL_KEY, which names the"
+            " new key after `keys rotate`; most tokens show"
             " private keys only with a PIN (OTPSEAL_PKCS11_PIN_FILE)"
         )
     if len(found) > 1:
@@ -117,6 +167,43 @@ def find_key(session: pkcs11.Session, uri: Pkcs11Uri) -> Any:  # noqa: ANN401 - 
             " them apart by id= and object= in OTPSEAL_KEY"
         )
     return found[0]
+
+
+def find_by_kid(session: pkcs11.Session, uri: Pkcs11Uri, kid: str) -> Pkcs11Uri | None:
+    """Return what the key of that kid in a token is called; None if it isn't there.
+
+    Keys that the policy refuses, or that are for something else, are passed over.
+
+    Args:
+        session: logged in to the token.
+        uri: names the token.
+        kid: RFC 7638 thumbprint.
+
+    Raises:
+        KeyUnavailable: it is there more than once, or has neither label nor id.
+    """
+    found: list[Any] = []
+    every = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.KEY_TYPE: KeyType.RSA}
+    for key in list(session.get_objects(every)):
+        with contextlib.suppress(
+            KeyRefused, told.AttributeTypeInvalid, told.AttributeSensitive
+        ):
+            if keypolicy.key_id(public_key_of(key)) == kid:
+                found.append(key)
+    if not found:
+        return None
+    if len(found) > 1:
+        raise KeyUnavailable(
+            f"the token {uri.token!r} has {len(found)} copies of the key {kid}: remove"
+            " all but one"
+        )
+    label, key_id = found[0].label, found[0].id
+    if not (label or key_id):
+        raise KeyUnavailable(
+            f"the key {kid} in the token {uri.token!r} has neither label nor id: give"
+            " it one"
+        )
+    return replace(uri, object=label or None, id=key_id or None)
 
 
 def public_key_of(key: Any) -> RSAPublicKey:  # noqa: ANN401 - as above
@@ -147,6 +234,7 @@ def public_key_of(key: Any) -> RSAPublicKey:  # noqa: ANN401 - as above
 def _after_fork_in_child() -> None:
     global _module_lock  # noqa: PLW0603 - its holder may not exist in the child
     _module_lock = threading.Lock()
+    _locks.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -13,6 +13,7 @@ from otpseal.cli.authority import authority_settings
 from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.cli.progress import search_shown
 from otpseal.config import load_settings
+from otpseal.key_places import SERVICE_KEY_BITS
 from otpseal.key_source import load_private_key
 
 app = typer.Typer(no_args_is_help=True, help="Make RSA key pairs and show their ids.")
@@ -50,7 +51,7 @@ def generate(
     if out is not None and key_file is not None:
         raise typer.BadParameter("give --out or --key-file, not both")
     if purpose is Purpose.SERVICE:
-        name, bits = unlocking.SERVICE_KEY_NAME, unlocking.SERVICE_KEY_BITS
+        name, bits = unlocking.SERVICE_KEY_NAME, SERVICE_KEY_BITS
         settings = load_settings(data_dir=data_dir, key_file=key_file)
     else:
         name, bits = unlocking.AUTHORITY_KEY_NAME, unlocking.AUTHORITY_KEY_BITS

@@ -11,8 +11,10 @@ from otpseal.cli.options import AsJson, DataDir, KeyFile, print_json
 from otpseal.cli.progress import counted, search_shown
 from otpseal.config import Settings, load_settings
 from otpseal.key_lifecycle import MAX_OVERLAP_S
-from otpseal.key_report import KeyFacts, list_keys
+from otpseal.key_places import key_places, load_named
+from otpseal.key_report import ALTERED, KeyFacts, list_keys
 from otpseal.ledger import rfc3339
+from otpseal.unlocking import SERVICE_KEY_NAME
 from otpseal.wiring import open_service
 from otpseal.wiring_admin import make_lifecycle, make_storage_rotation
 
@@ -21,16 +23,29 @@ _DURATION: Final = re.compile(r"([0-9]{1,8})([smhd])", re.ASCII)
 
 
 def prepare(
-    *, data_dir: DataDir = None, key_file: KeyFile = None, as_json: AsJson = False
+    *,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PKCS11-URI",
+            help="The next key is in a token, where its own tools made it.",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make the next import key and publish it; the active one stays.
 
     It lies beside the active one (student_private.next.pem) and opens what is sealed
-    to it wherever its file is: copy it to all replicas before `keys rotate`.
+    to it wherever its file is: copy it to all replicas before `keys rotate`. With
+    --key it is tried and published only.
     """
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     with open_service(settings, create=False) as opened:
-        done = make_lifecycle(opened, settings, searching=search_shown).prepare()
+        named = None if key is None else load_named(settings, key)
+        lifecycle = make_lifecycle(opened, settings, searching=search_shown)
+        done = lifecycle.prepare(named)
     if as_json:
         print_json({"kid": done.kid, "made": done.made, "published": done.published})
         return
@@ -83,15 +98,17 @@ def rotate(
                 "before": done.before,
                 "until": until,
                 "finished": done.before is None,
+                "setting": done.setting,
             }
         )
         return
     if done.before is None:
         typer.echo("an interrupted rotation was finished")
-        typer.echo(f"the import key is {done.kid}")
-        return
     typer.echo(f"the import key is {done.kid}")
-    typer.echo(f"the one before opens until {until}: {done.before}")
+    if done.before is not None:
+        typer.echo(f"the one before opens until {until}: {done.before}")
+    if done.setting is not None:
+        typer.echo(f"set OTPSEAL_KEY='{done.setting}' before that one is destroyed")
 
 
 def _replace_storage_key(
@@ -124,20 +141,30 @@ def list_(
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     with open_service(settings, create=False) as opened:
         found = list_keys(opened.store, opened.storage_key, time.time)
+        places = key_places(settings, SERVICE_KEY_NAME)
+        where = {key.kid: places.place_of(key.kid) for key in found if _is_listed(key)}
     if as_json:
-        print_json([_described(key) for key in found])
+        print_json([_described(key, where.get(key.kid)) for key in found])
         return
     for key in found:
         typer.echo(f"{key.use} key {key.kid or '(no id)'}: {key.state}")
+        if _is_listed(key):
+            typer.echo(f"  in {where[key.kid] or 'no place that the settings name'}")
         for needed in key.needed_by:
             typer.echo(f"  needed by {needed}")
 
 
-def _described(key: KeyFacts) -> dict[str, object]:
+def _is_listed(key: KeyFacts) -> bool:
+    """Tell whether the key has a place outside the store."""
+    return key.use == "import" and key.state != ALTERED
+
+
+def _described(key: KeyFacts, place: str | None) -> dict[str, object]:
     return {
         "kid": key.kid or None,
         "use": key.use,
         "state": str(key.state),
+        "place": place,
         "made_at": None if key.made_at is None else rfc3339(key.made_at),
         "until": None if key.until is None else rfc3339(key.until),
         "needed_by": list(key.needed_by),
