@@ -210,7 +210,9 @@ def test_a_receipt_is_brought_again(
     told = done(service_at, "seed", "confirm", site.url, "receipt.jws")
 
     assert "the authority knows\n" == told
-    assert 2 == otpseal(service_at, "seed", "confirm", site.url, "none").returncode
+    missing = otpseal(service_at, "seed", "confirm", site.url, "none")
+    assert 2 == missing.returncode
+    assert "none cannot be read: No such file" in missing.stderr
     (service_at / "receipt.jws").write_text("a.b.c")
     refused = otpseal(service_at, "seed", "confirm", site.url, "receipt.jws")
     assert 5 == refused.returncode
@@ -367,7 +369,7 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
         "signing_private.pem": 0o600,
         "ca_certificate.pem": 0o644,
         "signing_certificate.pem": 0o644,
-        "authority_jwks.json": 0o600,
+        "authority_jwks.json": 0o644,
         "pq_signing_private.pem": 0o600,
     } == modes
     jwks = json.loads((directory / "authority_jwks.json").read_text())["keys"]

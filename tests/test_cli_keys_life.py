@@ -103,6 +103,14 @@ def test_a_rotation_beside_running_services(
     ]
 
 
+def test_an_overlap_is_not_for_the_storage_key(pair: Pair) -> None:
+    """Nobody believes that the old storage key opens for a while: refused, unchanged."""
+    ran = pair.keys("rotate", "--storage", "--overlap", "0s")
+
+    assert (2, "") == (ran.returncode, ran.stdout)
+    assert "--overlap" in ran.stderr
+
+
 def test_a_rotation_without_an_overlap(
     pair: Pair, service_keys: RsaKeys, other_keys: RsaKeys
 ) -> None:

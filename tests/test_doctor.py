@@ -141,6 +141,7 @@ def test_a_missing_store(tmp_path: Path) -> None:
     found = bad(Settings(data_dir=tmp_path / "typo"))
 
     assert Verdict.FAILURE is found["data directory"][0]
+    assert "free space" not in found
     assert not (tmp_path / "typo").exists()
 
 

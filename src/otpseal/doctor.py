@@ -113,7 +113,7 @@ def _check_seed(opened: Opened) -> Iterator[tuple[Finding, float | None]]:
     with opened.store.transaction() as tx:
         row = tx.accounts([DEFAULT_ACCOUNT]).get(DEFAULT_ACCOUNT)
     if row is None:
-        yield ok(check, "there is none yet"), None
+        yield ok(check, f"the account {DEFAULT_ACCOUNT} has none yet"), None
         return
     try:
         row.open_seed(opened.storage_key)

@@ -124,6 +124,9 @@ def check_space(settings: Settings) -> Iterator[Finding]:
     if settings.code_log is not None:
         directories.append(settings.code_log.parent)
     for directory in directories:
+        # That it is missing is another check's to say.
+        if not directory.exists():
+            continue
         share = free_share(directory)
         text = f"{directory}: {share:.0%} free"
         if share < MIN_FREE:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from otpseal.audit import NO_ACCOUNT, Detail, Event, Kind
@@ -223,10 +224,13 @@ def fingerprints(authority: PinnedAuthority) -> list[str]:
         kids = list(authority.keys)
     except KeyRefused:
         return []
-    if ca is None:
-        return kids
-    der = ca.public_bytes(serialization.Encoding.DER)
-    return [f"sha256:{hashlib.sha256(der).hexdigest()}"]
+    return kids if ca is None else [ca_fingerprint(ca)]
+
+
+def ca_fingerprint(certificate: x509.Certificate) -> str:
+    """Return what a CA is compared by: `sha256:` and its certificate's hash in hex."""
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    return f"sha256:{hashlib.sha256(der).hexdigest()}"
 
 
 def _pinned(made: PinnedAuthority, now: float, *, is_replaced: bool) -> Event:

@@ -244,7 +244,8 @@ def expect_store(settings: Settings) -> None:
     if not is_there:
         raise ConfigurationError(
             f"there is no store in {settings.data_dir}: name its directory by"
-            " --data-dir or OTPSEAL_DATA_DIR; `serve` makes one"
+            " --data-dir or OTPSEAL_DATA_DIR; `otpseal serve` makes a service's,"
+            " `otpseal authority serve` an authority's"
         )
 
 

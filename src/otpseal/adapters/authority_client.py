@@ -153,10 +153,10 @@ async def _exchange(
                 await asyncio.sleep(patience.retry_after_s)
                 return await _post(url, content, trust, patience)
     except _NO_CONNECTION as error:
-        reason = shown(str(error)) or type(error).__name__
+        reason = shown(str(error)).rstrip(".") or type(error).__name__
         raise AuthorityUnusable(
             f"no connection to the authority at {host}: {reason}. Check the address,"
-            " and that the authority runs"
+            " http or https included, and that the authority runs"
         ) from None
     except (TimeoutError, httpx2.TimeoutException):
         raise AuthorityUnusable(
@@ -176,7 +176,7 @@ def _refuse_certificate(error: httpx2.HTTPError, host: str) -> None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise AuthorityUnusable(
                 f"the certificate that {host} shows is not accepted:"
-                f" {shown(cause.verify_message)}. Check the address; if the"
+                f" {shown(cause.verify_message).rstrip('.')}. Check the address; if the"
                 " authority has a CA of its own, get its certificate from the operator"
                 " and name it by --ca-file"
             ) from None

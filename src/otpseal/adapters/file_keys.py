@@ -168,8 +168,8 @@ def load_keys(path: Path, passphrase: bytes | None = None) -> RsaKeys:
         KeyRefused: not a key that the policy accepts.
     """
     advice = (
-        f"there is no private key at {path}: make one with `otpseal keys generate`, or"
-        " point OTPSEAL_KEY_FILE at it"
+        f"there is no private key at {path}: point OTPSEAL_KEY_FILE at"
+        " it; for a new store `otpseal keys generate` makes one"
     )
     with _unreadable_explained(path, advice), path.open("rb") as file:
         # The mode of the open file, not of the name: no race between the two.

@@ -154,7 +154,7 @@ def replace(path: Path, content: bytes) -> None:
     """
     whole = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with _explained(path.parent):
-        create_file(whole, content, mode=0o600)
+        create_file(whole, content, mode=0o644)
         whole.replace(path)
         sync_directory(path.parent)
 

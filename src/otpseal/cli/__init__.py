@@ -47,7 +47,8 @@ EXIT_CODES: dict[type[errors.OtpsealError], int] = {
 app = typer.Typer(
     name="otpseal",
     help="One-time passwords: seeds travel sealed, rest sealed, and a code is"
-    " accepted exactly once. Settings come from OTPSEAL_* variables (README).",
+    " accepted exactly once. Settings come from OTPSEAL_* variables"
+    " (docs/reference.md).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -57,6 +57,7 @@ def init(
     """
     from otpseal import wiring_authority, wiring_pq
     from otpseal.adapters.signing_files import CA_CERTIFICATE_NAME
+    from otpseal.trust_book import ca_fingerprint
 
     settings = authority_settings(data_dir=data_dir, key_file=key_file)
     wiring_pq.refuse_pq(settings)
@@ -70,13 +71,15 @@ def init(
     key_set = wiring_authority.jwks(keys)
     path = directory / wiring_authority.JWKS_NAME
     content = json.dumps(key_set, indent=2).encode("ascii") + b"\n"
-    replace_file(path, content, advice="the running authority shows the same")
+    advice = "the running authority shows the same"
+    replace_file(path, content, advice=advice, is_public=True)
     told = {
         "name": settings.authority_name,
         "kid": key_set["keys"][0]["kid"],
         "pq_kids": list(pair.kids),
         "jwks": str(path),
         "ca": str(directory / CA_CERTIFICATE_NAME),
+        "ca_fingerprint": ca_fingerprint(files.ca_certificate),
     }
     if as_json:
         print_json(told)
@@ -90,6 +93,7 @@ def init(
     typer.echo("services pin one of these, and the authority's name:")
     typer.echo(f"  its keys: {told['jwks']}")
     typer.echo(f"  its CA:   {told['ca']}")
+    typer.echo(f"            {told['ca_fingerprint']}")
 
 
 def _initialised(settings: Settings, *, alone: bool) -> "SigningFiles":

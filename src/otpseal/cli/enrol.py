@@ -124,7 +124,10 @@ def enrol(
 def confirm(
     url: Url,
     receipt: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The receipt of `seed enrol`.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="The receipt, of `seed enrol` or `seed receipt`."
+        ),
     ],
     *,
     ca_file: CaFile = None,
@@ -135,8 +138,13 @@ def confirm(
 
     try:
         text = receipt.read_text("ascii")[: MAX_CHARS + 1].strip()
-    except (OSError, ValueError):
-        raise ConfigurationError(f"{receipt} is no readable receipt") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{receipt} cannot be read: {error.strerror}. `otpseal seed receipt --out`"
+            " writes a receipt again"
+        ) from None
+    except ValueError:
+        raise ConfigurationError(f"{receipt} holds no receipt") from None
     AuthorityConnection(url, ca_file, insecure_http).send_receipt(text)
     typer.echo("the authority knows")
 

@@ -15,8 +15,12 @@ from otpseal.errors import ConfigurationError
 from otpseal.signed_envelope import MAX_ENVELOPE_CHARS
 
 
-def replace_file(path: Path, content: bytes, *, advice: str) -> None:
+def replace_file(
+    path: Path, content: bytes, *, advice: str, is_public: bool = False
+) -> None:
     """Write the file whole or not at all, in place of the one before.
+
+    It is its owner's alone to read (the umask's), unless `is_public`.
 
     Raises:
         ConfigurationError: it cannot be written; ends with `advice`.
@@ -25,6 +29,8 @@ def replace_file(path: Path, content: bytes, *, advice: str) -> None:
     try:
         try:
             with temporary.open("xb") as file:
+                if is_public:
+                    os.fchmod(file.fileno(), 0o644)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

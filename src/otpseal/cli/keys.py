@@ -16,7 +16,7 @@ from otpseal.config import load_settings
 from otpseal.key_places import SERVICE_KEY_BITS
 from otpseal.key_source import load_private_key
 
-app = typer.Typer(no_args_is_help=True, help="Make RSA key pairs and show their ids.")
+app = typer.Typer(no_args_is_help=True, help="Make, show and replace keys.")
 
 
 class Purpose(StrEnum):

@@ -19,6 +19,7 @@ from otpseal.wiring import open_service
 from otpseal.wiring_admin import make_lifecycle, make_storage_rotation
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_OVERLAP: Final = "24h"
 _DURATION: Final = re.compile(r"([0-9]{1,8})([smhd])", re.ASCII)
 
 
@@ -56,8 +57,12 @@ def prepare(
 def rotate(
     *,
     overlap: Annotated[
-        str, typer.Option(help="How long the key before still opens: 24h, 7d, 0s.")
-    ] = "24h",
+        str | None,
+        typer.Option(
+            help="How long the key before still opens: 7d, 0s. Default: 24h.",
+            show_default=False,
+        ),
+    ] = None,
     storage: Annotated[
         bool,
         typer.Option(
@@ -80,7 +85,9 @@ def rotate(
     storage key stays the same, and an old backup still opens with an old key; after a
     leak run it again with --storage, which replaces that key and not the import key.
     """
-    overlap_s = _seconds(overlap)
+    overlap_s = _seconds(_OVERLAP if overlap is None else overlap)
+    if storage and overlap is not None:
+        raise typer.BadParameter("--overlap is about import keys, not --storage")
     if void_recovery and not storage:
         raise typer.BadParameter("--void-recovery-codes goes with --storage")
     settings = load_settings(data_dir=data_dir, key_file=key_file)

@@ -32,7 +32,8 @@ _PARSERS: Final[dict[Format, Callable[[bytes], list[Entry | Fault]]]] = {
 
 _UNKNOWN: Final = (
     "the file is in none of the formats that are read: otpauth URIs, CSV with a header,"
-    " the JSON exports of Aegis and 2FAS"
+    " the unencrypted JSON exports of Aegis and 2FAS, PSKC containers, and what"
+    " `otpseal account export` wrote"
 )
 
 
