@@ -104,7 +104,7 @@ def test_a_rotation_beside_running_services(
 
 
 def test_an_overlap_is_not_for_the_storage_key(pair: Pair) -> None:
-    """Nobody believes that the old storage key opens for a while: refused, unchanged."""
+    """Nobody is left to believe that the old storage key opens for a while."""
     ran = pair.keys("rotate", "--storage", "--overlap", "0s")
 
     assert (2, "") == (ran.returncode, ran.stdout)
