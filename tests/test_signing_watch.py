@@ -160,6 +160,32 @@ def test_nothing_is_issued_by_a_certificate_that_ended(
             desk.enrol(service.request(ticket))
 
 
+def test_an_answer_ends_with_its_certificate(
+    authority: Settings, clock: TurnedClock, service_keys: RsaKeys
+) -> None:
+    """The one that travels in it: a renewal does not make it good again."""
+    clock.turn(365 * DAY - 3600)
+    service = Service(service_keys)
+    watch = signing_watch.watch(authority)
+    assert watch is not None
+    with opened_at(authority, clock) as opened:
+        book = make_book(opened, clock=clock)
+        book.add("shop")
+        desk = make_desk(opened, watch.identity, clock=clock)
+        ticket = book.give_ticket("shop", Offer("shop/anna")).ticket
+        first = desk.enrol(service.request(ticket))
+        renew(opened, authority, clock=clock)
+        # While it is valid, it is repeated.
+        assert first == desk.enrol(service.request(ticket))
+        clock.turn(7200)
+
+        with pytest.raises(CertificateExpired, match="new ticket"):
+            desk.enrol(service.request(ticket))
+
+        again = book.give_ticket("shop", Offer("shop/anna")).ticket
+        assert first.envelope != desk.enrol(service.request(again)).envelope
+
+
 def test_a_pinned_key_does_not_end(
     tmp_path: Path, other_keys: RsaKeys, service_keys: RsaKeys, clock: TurnedClock
 ) -> None:
