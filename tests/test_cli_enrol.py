@@ -286,6 +286,11 @@ def test_an_envelope_that_came_before(
     shown = json.loads(done(service_at, "seed", "receipt", "envelope", "--json"))
     assert brought["receipt"] == shown["receipt"]
     assert ("shop/alice", "hq") == (shown["account"], shown["authority"])
+    assert shown["has_seed"]
+    done(service_at, "account", "delete", "shop/alice", "--yes")
+    gone = otpseal(service_at, "seed", "receipt", "envelope")
+    assert (0, shown["receipt"]) == (gone.returncode, gone.stdout.strip())
+    assert "one that is gone" in gone.stderr
 
 
 def test_what_commands_refuse_is_audited(
