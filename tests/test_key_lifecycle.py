@@ -113,9 +113,9 @@ def test_a_key_is_made_if_none_lies_ready(
 class _Meanwhile:
     """A store at whose next transaction something else was quicker, once."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, first: Callable[[], object] | None = None) -> None:
         self._store = store
-        self.first: Callable[[], object] | None = None
+        self.first = first
 
     def transaction(
         self, *, patience_s: float = 5.0, shared: bool = False
