@@ -288,6 +288,11 @@ def test_an_envelope_that_came_before(
     shown = json.loads(done(service_at, "seed", "receipt", "envelope", "--json"))
     assert brought["receipt"] == shown["receipt"]
     assert ("shop/alice", "hq") == (shown["account"], shown["authority"])
+    assert shown["has_seed"]
+    done(service_at, "account", "delete", "shop/alice", "--yes")
+    gone = otpseal(service_at, "seed", "receipt", "envelope")
+    assert (0, shown["receipt"]) == (gone.returncode, gone.stdout.strip())
+    assert "one that is gone" in gone.stderr
 
 
 def test_what_commands_refuse_is_audited(
@@ -401,6 +406,23 @@ def test_the_pair_is_added_later(tmp_path: Path, service_at: Path) -> None:
     again = otpseal(tmp_path, "authority", "init", "--add-pq")
     assert 3 == again.returncode
     assert after == {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_another_ca_leaves_the_pair(tmp_path: Path) -> None:
+    """Once the CA's files are moved away, as is advised; the pair is under no CA."""
+    first = json.loads(done(tmp_path, "authority", "init", "--json"))
+    directory = tmp_path / AUTHORITY_KEYS
+    pair = (directory / "pq_signing_private.pem").read_bytes()
+    for path in (*directory.glob("ca_*.pem"), *directory.glob("signing_*.pem")):
+        path.rename(tmp_path / path.name)
+
+    then = json.loads(done(tmp_path, "authority", "init", "--json"))
+
+    assert first["kid"] != then["kid"]
+    assert first["pq_kids"] == then["pq_kids"]
+    assert pair == (directory / "pq_signing_private.pem").read_bytes()
+    jwks = json.loads((directory / "authority_jwks.json").read_text())["keys"]
+    assert [then["kid"], *then["pq_kids"]] == [jwk["kid"] for jwk in jwks]
 
 
 def test_a_passphrase_is_the_pairs_too(

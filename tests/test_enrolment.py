@@ -691,6 +691,18 @@ def test_a_receipt_confirms_an_envelope(
     assert ("authority.receipt-stored", "shop/anna", detail) == authority.events()[-1]
 
 
+def test_a_damaged_receipt_is_no_confirmation(
+    authority: Desk, envelope: str, store: Store
+) -> None:
+    """Who lists what arrived is told of the damage, not that a receipt was refused."""
+    with store.transaction() as tx:
+        (row,) = tx.issued_envelopes()
+        tx.put_issued_envelope(replace(row, receipt="a.b.c", confirmed_at=1.0))
+
+    with pytest.raises(StoreUnavailable, match="issued_envelopes"):
+        authority.book.deliveries()
+
+
 def test_a_receipt_is_taken_again(
     authority: Desk, service: Service, envelope: str, clock: TurnedClock
 ) -> None:

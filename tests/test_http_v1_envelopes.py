@@ -181,7 +181,10 @@ def test_a_lost_answer_is_fetched(v1: V1, hq: Headquarters) -> None:
         "account": "shop/alice",
         "authority": "hq",
         "receipt": brought.json["receipt"],
+        "has_seed": True,
     } == fetched.json
+    v1.post("/v1/envelopes", {"envelope": hq.seal()})
+    assert {**fetched.json, "has_seed": False} == bringer.get(path).json
 
 
 def test_another_tenants_receipt_is_none(v1: V1, hq: Headquarters) -> None:

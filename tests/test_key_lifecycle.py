@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,10 +35,12 @@ from otpseal.errors import KeyRefused, KeyUnavailable, StoreMismatch
 from otpseal.key_lifecycle import MAX_OVERLAP_S, KeyLifecycle, KeyTable
 from otpseal.key_records import KeyState
 from otpseal.key_report import list_keys
+from otpseal.ports import Store, Transaction
 from otpseal.ports_key_files import Step
 from otpseal.service import Imported
 from otpseal.storage_key import StorageKey
 from otpseal.store_inspection import inspect_store
+from otpseal.wiring_admin import make_storage_rotation
 
 _PROGRAM = Path(__file__).with_name("rotation_killed.py")
 
@@ -104,6 +108,55 @@ def test_a_key_is_made_if_none_lies_ready(
     assert done.before == service_keys.kid
     assert 3072 == load_keys(key_path(settings)).public_key.key_size
     assert 0o600 == key_path(settings).stat().st_mode & 0o777
+
+
+class _Meanwhile:
+    """A store at whose next transaction something else was quicker, once."""
+
+    def __init__(self, store: Store, first: Callable[[], object] | None = None) -> None:
+        self._store = store
+        self.first = first
+
+    def transaction(
+        self, *, patience_s: float = 5.0, shared: bool = False
+    ) -> AbstractContextManager[Transaction]:
+        """See `otpseal.ports.Store`."""
+        first, self.first = self.first, None
+        if first is not None:
+            first()
+        return self._store.transaction(patience_s=patience_s, shared=shared)
+
+
+def test_the_storage_key_is_replaced_meanwhile(
+    settings: Settings,
+    clock: TurnedClock,
+    service_keys: RsaKeys,
+    other_keys: RsaKeys,
+) -> None:
+    """The next key wraps the storage key of now, or every seed would be lost."""
+    lay_ready(settings, other_keys)
+    with opened_at(settings, clock) as opened:
+        opened.service.import_sealed(sealed_seed(service_keys, 1))
+        store = _Meanwhile(opened.store)
+
+        def reached(step: Step) -> None:
+            if step is Step.MADE:
+                store.first = replaced
+
+        def replaced() -> None:
+            with opened_at(settings, clock) as quicker:
+                make_storage_rotation(quicker, clock=clock).replace()
+
+        files = SiblingKeys(key_path(settings), None)
+        cycle = KeyLifecycle(store, opened.storage_key, files, clock, reached=reached)
+        assert other_keys.kid == cycle.rotate().kid
+
+    assert store.first is None
+    with opened_at(settings, clock) as opened:
+        assert "storage-key.replaced" in _kinds(opened)
+        row = opened.service.account()
+        assert row is not None
+        assert seed_of(1).reveal() == row.open_seed(opened.storage_key).reveal()
 
 
 @pytest.mark.parametrize("step", [*Step])

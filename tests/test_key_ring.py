@@ -10,7 +10,12 @@ from keys_fixture import DAY_S, lay_ready, lifecycle, opened_at, sealed_seed
 
 from otpseal.adapters.file_keys import RsaKeys, generate_private_key
 from otpseal.config import Settings
-from otpseal.errors import KeyUnavailable, StoreUnavailable, UnsealFailed
+from otpseal.errors import (
+    KeyUnavailable,
+    StoreMismatch,
+    StoreUnavailable,
+    UnsealFailed,
+)
 from otpseal.key_records import ImportKeyRow, KeyLives, KeyState
 from otpseal.key_ring import MISSING_S, REFRESH_S, KeyRing
 from otpseal.padding import oaep_encrypt
@@ -124,6 +129,24 @@ def test_after_the_overlap(shop: Shop) -> None:
     assert [False, True] == shop.opened_by_kid()
     assert [False, True] == shop.opened_classic()
     assert "import-key.refused" == shop.kinds()[-1]
+
+
+def test_a_record_that_is_put_back_brings_no_key_back(shop: Shop) -> None:
+    """Who writes the database has the old record; a service that runs knows better."""
+    with shop.running.store.transaction() as tx:
+        record = tx.storage_key_record()
+    assert record is not None
+    shop.rotate(overlap_s=0)
+    assert [False, True] == shop.opened_by_kid()
+
+    with shop.running.store.transaction() as tx:
+        tx.replace_storage_key_record(record)
+    shop.clock.turn(REFRESH_S)
+
+    for ask in (shop.opened_by_kid, shop.opened_classic, shop.ring.published):
+        with pytest.raises(StoreMismatch, match="older state"):
+            ask()
+    assert shop.new.kid == shop.ring.kid
 
 
 def test_two_rotations(shop: Shop, settings: Settings) -> None:

@@ -18,6 +18,7 @@ from server_fixture import code_at, environment, otpseal, sealed_to, serving
 
 from otpseal import padding, pkcs11_uri
 from otpseal.adapters.file_keys import RsaKeys, generate_private_key, write_key_pair
+from otpseal.adapters.key_siblings import next_path
 from otpseal.config import Settings
 from otpseal.errors import (
     ConfigurationError,
@@ -392,6 +393,40 @@ class TestIntoAToken:
             pytest.raises(KeyUnavailable, match="OTPSEAL_OTHER_KEY"),
         ):
             _prepare(opened, alone, clock)
+
+    def test_a_next_key_of_before_does_not_follow(
+        self, file_settings: Settings, clock: TurnedClock, other_keys: RsaKeys
+    ) -> None:
+        """One that lay ready in a file retires; a repetition does not make it active.
+
+        Not by the old settings nor by the new ones, and by a clock that was set back.
+        """
+        ready = RsaKeys(generate_private_key(3072))
+        path = file_settings.key_path(SERVICE_KEY_NAME)
+        write_key_pair(ready._private_key, next_path(path))
+        swapped = file_settings.model_copy(
+            update={"key": NEXT_IN_FULL, "other_key": file_settings.key}
+        )
+        with opened_at(file_settings, clock) as opened:
+            cycle = make_lifecycle(opened, file_settings, clock=clock)
+            assert ready.kid == cycle.prepare().kid
+            clock.turn(-60)
+            _prepare(opened, file_settings, clock)
+
+            done = cycle.rotate(overlap_s=DAY_S)
+            again = cycle.rotate()
+
+            assert [other_keys.kid] * 2 == [done.kid, again.kid]
+            assert again.before is None
+            assert _takes(opened, ready, 1)
+        with opened_at(swapped, clock) as opened:
+            with pytest.raises(KeyUnavailable, match="keys prepare --key"):
+                make_lifecycle(opened, swapped, clock=clock).rotate()
+            ring = opened.key_ring
+            assert ring is not None
+            assert [other_keys.kid] == [key.kid for key in ring.published()]
+            clock.turn(DAY_S)
+            assert not _takes(opened, ready, 2)
 
     def test_not_back_into_a_file(
         self,

@@ -821,6 +821,27 @@ def test_repeated_imports_are_counted_without_a_commit_each(
         assert ['{"count":1}', '{"count":5}'] == [r.row.detail for r in records]
 
 
+def test_counts_that_cannot_be_written_are_counted_on(
+    settings: Settings, clock: Clock
+) -> None:
+    """A minute in which the database is locked loses none of them."""
+    with open_service(settings, clock=clock) as opened:
+        for _ in range(6):
+            opened.service.import_seed(A, source="sealed")
+        clock.turn(61)
+        other = sqlite3.connect(settings.data_dir / "otpseal.db", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable):
+            opened.service.upkeep.settle()
+        other.execute("ROLLBACK")
+        other.close()
+
+        opened.service.upkeep.settle()
+
+        records = opened.audit.newest(10, kind=Kind.SEED_REPEATED.value)
+        assert ['{"count":1}', '{"count":4}'] == [r.row.detail for r in records]
+
+
 def test_a_key_that_was_taken_away_makes_no_store(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

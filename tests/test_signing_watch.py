@@ -17,6 +17,7 @@ from otpseal.errors import CertificateExpired
 from otpseal.signing_watch import SigningWatch
 from otpseal.subscribers import Offer
 from otpseal.suite import Suite
+from otpseal.validity import Validity
 from otpseal.wiring_authority import make_book, make_desk, signing_directory
 from otpseal.wiring_pq import initialise_pq
 from otpseal.wiring_renewal import renew
@@ -51,6 +52,28 @@ def test_a_renewal_needs_no_restart(
     assert [done.kid] == [key["kid"] for key in watch.jwks()["keys"]]
     assert done.kid == public_jwk.thumbprint(identity.signer.key.public_key())
     assert before.certificate != watch.files().certificate
+
+
+def test_what_could_not_be_loaded_is_tried_again(
+    authority: Settings, clock: TurnedClock, tmp_path: Path
+) -> None:
+    """Where the passphrase was away for a moment, the files do not change again."""
+    secret = tmp_path / "passphrase"
+    secret.write_text("correct horse battery staple\n")
+    settings = authority.model_copy(update={"key_passphrase_file": secret})
+    watch = signing_watch.watch(settings, monotonic=clock)
+    assert watch is not None
+    clock.turn(DAY)
+    with opened_at(settings, clock) as opened:
+        done = renew(opened, settings, clock=clock)
+    secret.rename(tmp_path / "elsewhere")
+    assert done.valid != Validity.of(watch.files().certificate)
+    (tmp_path / "elsewhere").rename(secret)
+    assert done.valid != Validity.of(watch.files().certificate)
+
+    clock.turn(signing_watch.RETRY_S)
+
+    assert done.valid == Validity.of(watch.files().certificate)
 
 
 def test_a_pair_that_is_added_needs_no_restart(
@@ -158,6 +181,32 @@ def test_nothing_is_issued_by_a_certificate_that_ended(
         clock.turn(-400 * DAY)  # before the new certificate, not before the ticket
         with pytest.raises(CertificateExpired):
             desk.enrol(service.request(ticket))
+
+
+def test_an_answer_ends_with_its_certificate(
+    authority: Settings, clock: TurnedClock, service_keys: RsaKeys
+) -> None:
+    """The one that travels in it: a renewal does not make it good again."""
+    clock.turn(365 * DAY - 3600)
+    service = Service(service_keys)
+    watch = signing_watch.watch(authority)
+    assert watch is not None
+    with opened_at(authority, clock) as opened:
+        book = make_book(opened, clock=clock)
+        book.add("shop")
+        desk = make_desk(opened, watch.identity, clock=clock)
+        ticket = book.give_ticket("shop", Offer("shop/anna")).ticket
+        first = desk.enrol(service.request(ticket))
+        renew(opened, authority, clock=clock)
+        # While it is valid, it is repeated.
+        assert first == desk.enrol(service.request(ticket))
+        clock.turn(7200)
+
+        with pytest.raises(CertificateExpired, match="new ticket"):
+            desk.enrol(service.request(ticket))
+
+        again = book.give_ticket("shop", Offer("shop/anna")).ticket
+        assert first.envelope != desk.enrol(service.request(again)).envelope
 
 
 def test_a_pinned_key_does_not_end(

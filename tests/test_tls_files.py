@@ -76,8 +76,8 @@ def test_a_stolen_ca_vouches_for_nobody_else(tmp_path: Path, hosts: str) -> None
 
 @given(st.lists(st.sampled_from(["a", "B.example", "::1", "10.0.0.1", "b.example"])))
 def test_hosts_are_each_there_once(texts: list[str]) -> None:
-    """Order is kept, case and repetitions are not."""
-    expected = list(dict.fromkeys(text.lower() for text in texts))
+    """Neither order nor case makes another certificate, nor do repetitions."""
+    expected = sorted({text.lower() for text in texts})
 
     if not texts:
         with pytest.raises(ConfigurationError):

@@ -12,6 +12,7 @@ The classic requests are `otpseal.authority`'s.
 """
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from otpseal import keypolicy, receipt, requested_keys, subscription
 from otpseal.audit import NO_ACCOUNT, Event, Kind
 from otpseal.errors import (
+    CertificateExpired,
     EnrolmentRefused,
     KeyRefused,
     ReceiptRefused,
@@ -130,7 +132,6 @@ class EnrolmentDesk:
             try:
                 ticket = subscription.admit(found, owner, kid, now)
                 if ticket.suite is Suite.V1:
-                    # A stored answer, too, was signed for this certificate.
                     identity.valid.expect(now)
                 if ticket.answer is not None:
                     ledger.count(Kind.ENVELOPE_REPEATED, NO_ACCOUNT, now)
@@ -147,7 +148,7 @@ class EnrolmentDesk:
                 ledger.count(Kind.ENROLMENT_REFUSED, NO_ACCOUNT, now)
                 refusal = error
             else:
-                return _answer(ticket)
+                return _answer(ticket, now)
         # Raised only here: an exception inside would undo the count.
         raise refusal
 
@@ -223,12 +224,20 @@ class EnrolmentDesk:
         self._strangers.settle()
 
 
-def _answer(ticket: Ticket) -> Enrolled:
+def _answer(ticket: Ticket, now: float) -> Enrolled:
     try:
         content = json.loads(ticket.answer or "")
-        return Enrolled(content["envelope"], content["certificate"])
-    except (ValueError, KeyError, TypeError):
+        is_over = now > content.get("until", math.inf)
+        answer = Enrolled(content["envelope"], content["certificate"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise StoreUnavailable(
             "a row of the enrolment_tickets table is damaged: restore the database"
             " from a backup"
         ) from None
+    if is_over:
+        # Renewed or not: what is repeated holds the certificate of then.
+        raise CertificateExpired(
+            "an envelope is asked for again, and the signing certificate in it has"
+            " expired since: give its subscriber a new ticket"
+        )
+    return answer

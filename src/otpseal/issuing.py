@@ -150,11 +150,18 @@ def issue(
             suite=chosen.suite,
         )
     )
+    answer: dict[str, str | float | None] = {
+        "envelope": text,
+        "certificate": certificate,
+    }
+    if chosen.suite is Suite.V1 and identity.valid != ALWAYS:
+        # Of the certificate in the envelope, which nobody can look into here.
+        answer["until"] = identity.valid.until
     # The ticket is the RSA key's, in every suite: that is the one that signed for it.
     taken = replace(
         ticket,
         kid=keypolicy.key_id(keys.rsa),
-        answer=json.dumps({"envelope": text, "certificate": certificate}),
+        answer=json.dumps(answer),
     )
     tx.put_ticket(taken)
     detail: dict[str, int | str] = {

@@ -122,7 +122,7 @@ class KeyLifecycle:
                 self._expect_fresh(known, ready.kid, table.lives.active)
                 # The one that was prepared last is the next.
                 if known is None or known.kid != table.lives.next_kids()[-1]:
-                    table.put(_row(ready, KeyState.NEXT, now))
+                    table.put(_next_row(ready, table.lives, now))
                 if known is None:
                     detail = {"kid": ready.kid}
                     event = Event(Kind.IMPORT_KEY_PREPARED, now, detail=detail)
@@ -187,8 +187,9 @@ class KeyLifecycle:
         return self._files.make_next(), True
 
     def _replace(self, before: Keys, ready: Keys, overlap_s: float) -> float:
-        record = self._storage_key.wrap(ready)
         with self._store.transaction() as tx:
+            # Within it: the storage key may be replaced at any time before.
+            record = self._storage_key.wrap(ready)
             now = self._clock()
             until = now + overlap_s
             table = KeyTable(tx, self._storage_key)
@@ -200,10 +201,11 @@ class KeyLifecycle:
             known = table.lives.rows.get(ready.kid)
             self._expect_fresh(known, ready.kid, table.lives.active)
             old = table.lives.rows.get(before.kid) or _row(before, KeyState.ACTIVE, now)
-            new = known or _row(ready, KeyState.NEXT, now)
-            rows = {row.kid: _aged(row, now) for row in table.lives.rows.values()}
-            retiring = replace(old, state=KeyState.RETIRING, until=until)
-            rows[old.kid] = _aged(retiring, now)
+            new = known or _next_row(ready, table.lives, now)
+            rows = {row.kid: row for row in table.lives.rows.values()}
+            for row in (old, *_passed_over(table.lives, new)):
+                rows[row.kid] = replace(row, state=KeyState.RETIRING, until=until)
+            rows = {row.kid: _aged(row, now) for row in rows.values()}
             rows[new.kid] = replace(new, state=KeyState.ACTIVE)
             tx.replace_storage_key_record(record)
             # By the new record: no row of before it is one any more.
@@ -222,9 +224,9 @@ class KeyLifecycle:
     def _expect_fresh(self, row: ImportKeyRow | None, kid: str, active: str) -> None:
         if kid == active or (row is not None and row.state is not KeyState.NEXT):
             raise KeyRefused(
-                f"the key that lies ready, {kid}, was the active one before, and a key"
-                " that had its time does not come back: move its file away, or name"
-                " another one in the token"
+                f"the key that lies ready, {kid}, was the active one before, or another"
+                " was made active in its place, and a key that had its time does not"
+                " come back: move its file away, or name another one in the token"
             )
 
 
@@ -271,6 +273,21 @@ class KeyTable:
 
 def _row(keys: Keys, state: KeyState, now: float) -> ImportKeyRow:
     return ImportKeyRow(keys.kid, state, rsa_jwk(keys.public_key), now)
+
+
+def _next_row(keys: Keys, lives: KeyLives, now: float) -> ImportKeyRow:
+    # Which was prepared last must not depend on a clock that was set back.
+    newest = max((row.made_at for row in lives.rows.values()), default=-math.inf)
+    return _row(keys, KeyState.NEXT, max(now, math.nextafter(newest, math.inf)))
+
+
+def _passed_over(lives: KeyLives, new: ImportKeyRow) -> list[ImportKeyRow]:
+    """Return the keys that lay ready before the one that becomes active.
+
+    Left to be the next, one in a file would take over again from one in a token.
+    """
+    ready = (lives.rows[kid] for kid in lives.next_kids())
+    return [row for row in ready if row.made_at < new.made_at]
 
 
 def _aged(row: ImportKeyRow, now: float) -> ImportKeyRow:

@@ -114,6 +114,15 @@ class KeyLives:
         state = row.state_at(now)
         return KeyState.RETIRED if state is KeyState.ACTIVE else state
 
+    def succeeded(self, kid: str) -> bool:
+        """Tell whether the active key, or one before it, took a key's place.
+
+        Who writes the database can put an older record back, with the rows that it
+        had: they do not know what came after them.
+        """
+        row = self.rows.get(kid)
+        return row is not None and row.state in {KeyState.RETIRING, KeyState.RETIRED}
+
     def next_kids(self) -> list[str]:
         """Return the kids of the keys that lie ready, the one prepared last at last."""
         rows = (row for row in self.rows.values() if row.state is KeyState.NEXT)

@@ -17,7 +17,12 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from otpseal.audit import NO_ACCOUNT, Kind
-from otpseal.errors import KeyRefused, KeyUnavailable, UnsealFailed
+from otpseal.errors import (
+    KeyRefused,
+    KeyUnavailable,
+    StoreMismatch,
+    UnsealFailed,
+)
 from otpseal.key_lifecycle import KeyTable
 from otpseal.key_records import KeyLives, KeyState, rsa_jwk
 from otpseal.ledger import Ledger
@@ -107,6 +112,7 @@ class KeyRing:
         Raises:
             UnsealFailed: none of the keys opens it, for every cause alike.
             StoreUnavailable: nobody knows which keys may be tried.
+            StoreMismatch: an older state of the keys was put back.
         """
         self._refresh()
         opened = None
@@ -171,9 +177,16 @@ class KeyRing:
             if at - self._read_at < REFRESH_S:
                 return
             with self._store.transaction(shared=True) as tx:
-                table = KeyTable(tx, self._storage_key)
+                view = KeyTable(tx, self._storage_key).lives
+            known = self._view.active
+            # As at a start: an older record is genuine, and brings a key back.
+            if view.active != known and not view.succeeded(known):
+                raise StoreMismatch(
+                    f"the store names the import key {view.active}, which never took"
+                    f" the place of {known}: somebody put an older state of it back"
+                )
             self._read_at = at
-            self._view = view = table.lives
+            self._view = view
             now = self._clock()
             for kid in list(self._loaded):
                 if view.state_of(kid, now) in {None, KeyState.RETIRED}:

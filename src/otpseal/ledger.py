@@ -8,7 +8,8 @@ import hmac
 import json
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -91,11 +92,17 @@ class MemoryCounts:
             self._taken_at[account] = now
             return self._counts.pop(account, 0)
 
-    def take_all(self) -> dict[str, int]:
-        """Return all counts and forget them."""
+    @contextmanager
+    def handed_over(self) -> Iterator[Mapping[str, int]]:
+        """Give all counts, to be committed within; what is not is counted on."""
         with self._lock:
             counts, self._counts = self._counts, {}
-            return counts
+        try:
+            yield counts
+        except BaseException:
+            for account, count in counts.items():
+                self.add(account, count)
+            raise
 
 
 class StrangerCounts:
@@ -127,23 +134,23 @@ class StrangerCounts:
         """
         self._counts.add(kind.value)
         if count := self._counts.take_if_due(kind.value, self._clock()):
-            self._write({kind.value: count})
+            try:
+                self._write({kind.value: count})
+            except StoreUnavailable:
+                self._counts.add(kind.value, count)
+                raise
 
     def settle(self) -> None:
         """Write all that was counted; raises as `count`."""
-        if counts := self._counts.take_all():
-            self._write(counts)
+        with self._counts.handed_over() as counts:
+            if counts:
+                self._write(counts)
 
     def _write(self, counts: Mapping[str, int]) -> None:
-        try:
-            with self._store.transaction() as tx:
-                ledger, now = Ledger(tx, self._storage_key), self._clock()
-                for kind, count in counts.items():
-                    ledger.count(Kind(kind), NO_ACCOUNT, now, count)
-        except StoreUnavailable:
+        with self._store.transaction() as tx:
+            ledger, now = Ledger(tx, self._storage_key), self._clock()
             for kind, count in counts.items():
-                self._counts.add(kind, count)
-            raise
+                ledger.count(Kind(kind), NO_ACCOUNT, now, count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """An authority's signing files as they are now: a renewal needs no restart.
 
 Each look costs a few `stat` calls; only files that changed are read again. What cannot
-be loaded then is said in the log, and the authority goes on with what it had.
+be loaded then is said in the log, and the authority goes on with what it had; it looks
+again when they change, or after a while: what failed may have been no fault of theirs.
 """
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from pathlib import Path
@@ -43,6 +45,9 @@ _NAMES: Final = (
     PQ_SIGNING_NAME,
 )
 
+#: How often files are read again that could not be loaded, in seconds.
+RETRY_S: Final = 60.0
+
 _log = logging.getLogger("otpseal")
 
 _Stamp = tuple[tuple[int, ...] | None, ...]
@@ -56,6 +61,7 @@ class SigningWatch:
         files: what was loaded.
         pair: what envelopes of the suite pq are signed with, if there is one.
         stamp: how the files were before that.
+        monotonic: seconds that only ever rise.
     """
 
     def __init__(
@@ -64,12 +70,16 @@ class SigningWatch:
         files: SigningFiles,
         pair: PqSigner | None,
         stamp: _Stamp,
+        *,
+        monotonic: Clock = time.monotonic,
     ) -> None:
         self._settings = settings
         self._directory = signing_directory(settings)
         self._files = files
         self._pair = pair
         self._stamp = stamp
+        self._monotonic = monotonic
+        self._retry_at = math.inf
         self._lock = threading.Lock()
 
     def files(self) -> SigningFiles:
@@ -80,9 +90,10 @@ class SigningWatch:
         # Before they are read: what changes meanwhile is seen the next time.
         stamp = _stamp_of(self._directory)
         with self._lock:
-            if stamp != self._stamp:
+            at = self._monotonic()
+            if stamp != self._stamp or at >= self._retry_at:
                 self._stamp = stamp
-                self._read()
+                self._retry_at = math.inf if self._read() else at + RETRY_S
             return self._files, self._pair
 
     def identity(self) -> Identity:
@@ -95,22 +106,23 @@ class SigningWatch:
         files, pair = self._found()
         return jwks([files.key.public_key(), *pq_public_keys(pair)])
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
         try:
             found, pair = load_signing(self._settings), load_pq(self._settings)
         except OtpsealError as error:
             _log.error("the signing files changed, and are not taken: %s", error)
-            return
+            return False
         if found is None or (pair is None and self._pair is not None):
             _log.error(
                 "the signing files are gone: what they held is used until a restart"
             )
-            return
+            return False
         self._files, self._pair = found, pair
         _log.info(
             "the signing files changed: the certificate is %s",
             f"{found.certificate.serial_number:x}",
         )
+        return True
 
     def warn(self, clock: Clock = time.time) -> None:
         """Log it if the certificate that is sent needs to be renewed."""
@@ -119,7 +131,9 @@ class SigningWatch:
             _log.warning("%s", said)
 
 
-def watch(settings: Settings) -> SigningWatch | None:
+def watch(
+    settings: Settings, *, monotonic: Clock = time.monotonic
+) -> SigningWatch | None:
     """Load the signing files, to be followed; None if there are none.
 
     Raises:
@@ -127,7 +141,9 @@ def watch(settings: Settings) -> SigningWatch | None:
     """
     stamp = _stamp_of(signing_directory(settings))
     files, pair = load_signing(settings), load_pq(settings)
-    return None if files is None else SigningWatch(settings, files, pair, stamp)
+    if files is None:
+        return None
+    return SigningWatch(settings, files, pair, stamp, monotonic=monotonic)
 
 
 def due(settings: Settings, *, clock: Clock = time.time) -> str | None:

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field, replace
 from otpseal import subscription
 from otpseal.account_id import parse_account_id
 from otpseal.audit import Event, Kind
-from otpseal.errors import ParametersRefused, SubscriberRefused
+from otpseal.errors import (
+    ParametersRefused,
+    ReceiptRefused,
+    StoreUnavailable,
+    SubscriberRefused,
+)
 from otpseal.ledger import Ledger
 from otpseal.ports import Clock, Store
 from otpseal.receipt_form import parse
@@ -182,7 +187,11 @@ class SubscriberBook:
         return NewTicket(ticket, until)
 
     def deliveries(self) -> list[Delivered]:
-        """Return what was sent, in the order of time, and what came back."""
+        """Return what was sent, in the order of time, and what came back.
+
+        Raises:
+            StoreUnavailable: among others, a receipt that rests here is none.
+        """
         with self._store.transaction(shared=True) as tx:
             rows = tx.issued_envelopes()
         return [
@@ -195,10 +204,20 @@ class SubscriberBook:
                 sequence=row.sequence,
                 issued_at=row.issued_at,
                 confirmed_at=row.confirmed_at,
-                event=None if row.receipt is None else parse(row.receipt).event,
+                event=_event(row.receipt),
             )
             for row in rows
         ]
+
+
+def _event(receipt: str | None) -> int | None:
+    try:
+        return None if receipt is None else parse(receipt).event
+    except ReceiptRefused:
+        raise StoreUnavailable(
+            "a row of the issued_envelopes table is damaged: restore the database from"
+            " a backup"
+        ) from None
 
 
 def _valid(found: Subscriber | None) -> Subscriber:

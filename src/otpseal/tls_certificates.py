@@ -62,7 +62,7 @@ class Pair:
 
 
 def parse_hosts(texts: Sequence[str]) -> tuple[x509.GeneralName, ...]:
-    """Return the names and addresses that a server is reached by, each once, in order.
+    """Return the names and addresses that a server is reached by, each once, sorted.
 
     Args:
         texts: 1 to 16 of: host names (RFC 1123, no wildcards, upper case is lowered),
@@ -71,10 +71,10 @@ def parse_hosts(texts: Sequence[str]) -> tuple[x509.GeneralName, ...]:
     Raises:
         ConfigurationError: none, too many, or one that is neither.
     """
-    found = {_host(text.strip().lower()): None for text in texts}
+    found = {_host(text.strip().lower()) for text in texts}
     if not 1 <= len(found) <= MAX_HOSTS:
         raise ConfigurationError(f"name 1 to {MAX_HOSTS} hosts")
-    return tuple(found)
+    return tuple(sorted(found, key=lambda host: str(host.value)))
 
 
 def make_ca(hosts: Sequence[x509.GeneralName], *, now: float) -> Pair:

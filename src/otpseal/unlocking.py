@@ -25,7 +25,6 @@ from otpseal.config import Settings
 from otpseal.errors import ConfigurationError, KeyUnavailable, StoreMismatch
 from otpseal.key_lifecycle import KeyTable, outdated
 from otpseal.key_places import key_places
-from otpseal.key_records import KeyState
 from otpseal.key_source import load_private_key, private_key_exists
 from otpseal.key_watch import KeyWatch, generation_of
 from otpseal.ledger import AuditLog, Ledger
@@ -121,11 +120,10 @@ class KeyPlace:
             return keys, StorageKey.unwrap(record, keys)
         found = key_places(self._settings, self._name).load_current(kid) or keys
         storage_key = StorageKey.unwrap(record, found)
-        row = KeyTable(tx, storage_key).lives.rows.get(keys.kid)
         # Keys that were retired are still in the token: who writes the database must
         # not bring one back by its old record. Only a successor opens in this way, and
         # its store knows the key that it took over from.
-        if row is None or row.state not in {KeyState.RETIRING, KeyState.RETIRED}:
+        if not KeyTable(tx, storage_key).lives.succeeded(keys.kid):
             raise StoreMismatch(
                 f"the store belongs to the private key {kid}, which never took the"
                 f" place of {keys.kid}, the one that OTPSEAL_KEY names: name the right"

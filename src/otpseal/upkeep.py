@@ -69,11 +69,11 @@ class Upkeep:
         Raises:
             StoreUnavailable: nothing was written; the next call may succeed.
         """
-        with self._store.transaction() as tx:
+        with self._repeats.handed_over() as repeats, self._store.transaction() as tx:
             now = self._clock()
             ledger = Ledger(tx, self._storage_key)
             self._tell_refusals(tx, ledger, now)
-            for account, count in self._repeats.take_all().items():
+            for account, count in repeats.items():
                 ledger.count(Kind.SEED_REPEATED, account, now, count)
             ledger.flush(now)
             self._raise_alarm(tx, ledger, now)

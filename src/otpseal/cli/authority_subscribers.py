@@ -51,21 +51,25 @@ def init(
 ) -> None:
     """Make the signing keys and the CA, and write what services pin: one of two files.
 
-    Nothing is overwritten. Give a service the JWKS, or the CA's certificate if the
-    signing key is to change without a word to it (OTPSEAL_AUTHORITY_PINNED_BY=ca);
-    then it takes no envelopes of the suite pq, for which there are no certificates.
+    Nothing is overwritten; a pair of the suite pq that is there is kept. Give a
+    service the JWKS, or the CA's certificate if the signing key is to change without a
+    word to it (OTPSEAL_AUTHORITY_PINNED_BY=ca); then it takes no envelopes of the suite
+    pq, for which there are no certificates.
     """
     from otpseal import wiring_authority, wiring_pq
     from otpseal.adapters.signing_files import CA_CERTIFICATE_NAME
     from otpseal.trust_book import ca_fingerprint
 
     settings = authority_settings(data_dir=data_dir, key_file=key_file)
-    wiring_pq.refuse_pq(settings)
+    kept = None
     if add_pq:
+        wiring_pq.refuse_pq(settings)
         files = _initialised(settings, alone=not (ps256 or rsa_ca))
     else:
+        # It is under no CA: who makes another CA goes on signing by this pair.
+        kept = wiring_pq.load_pq(settings)
         files = wiring_authority.initialise(settings, ps256=ps256, rsa_ca=rsa_ca)
-    pair = wiring_pq.initialise_pq(settings)
+    pair = kept or wiring_pq.initialise_pq(settings)
     directory = wiring_authority.signing_directory(settings)
     keys = [files.key.public_key(), *wiring_pq.pq_public_keys(pair)]
     key_set = wiring_authority.jwks(keys)
@@ -85,7 +89,8 @@ def init(
         print_json(told)
         return
     typer.echo(f"authority {told['name']} signs by key {told['kid']}")
-    typer.echo("envelopes of the suite pq by both of these:")
+    old = " of before" if kept else ""
+    typer.echo(f"envelopes of the suite pq by both of these{old}:")
     for kid in pair.kids:
         typer.echo(f"  {kid}")
     if add_pq:

@@ -150,7 +150,9 @@ def _tell(done: Restored) -> None:
     if done.tickets_void:
         typer.echo(
             f"{done.tickets_void} tickets of subscribers have expired, since they may"
-            " have been used after the backup; give new ones"
+            " have been used after the backup; give new ones, and revoke those"
+            " subscribers again that were revoked since (`otpseal authority subscriber"
+            " list`)"
         )
     if done.callers:
         typer.echo(

@@ -43,12 +43,25 @@ def receipt(
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     with open_service(settings, create=False) as opened:
         found = _find(opened.service, file, account)
+    if not found.has_seed:
+        typer.echo(
+            f"warning: {found.account} has another seed by now, or none: this receipt"
+            " confirms one that is gone",
+            err=True,
+        )
     if out is not None:
         content = found.receipt.encode("ascii") + b"\n"
         replace_file(out, content, advice="name another place by --out")
     if as_json:
         told = {"account": found.account, "authority": found.authority}
-        print_json({"status": "ok", **told, "receipt": found.receipt})
+        print_json(
+            {
+                "status": "ok",
+                **told,
+                "receipt": found.receipt,
+                "has_seed": found.has_seed,
+            }
+        )
     elif out is None:
         typer.echo(found.receipt)
     else:

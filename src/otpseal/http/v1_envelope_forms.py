@@ -54,7 +54,12 @@ class RecalledReceipt(BaseModel):
         extra="forbid",
         json_schema_extra={
             "examples": [
-                {"account": "shop/alice", "authority": "hq", "receipt": _RECEIPT}
+                {
+                    "account": "shop/alice",
+                    "authority": "hq",
+                    "receipt": _RECEIPT,
+                    "has_seed": True,
+                }
             ]
         },
     )
@@ -62,6 +67,9 @@ class RecalledReceipt(BaseModel):
     account: AccountId
     authority: str = Field(description="Who sealed the seed.")
     receipt: str = Field(description="A JWS in compact form, see docs/protocol.md.")
+    has_seed: bool = Field(
+        description="Whether the account has the seed of that envelope still."
+    )
 
 
 MODELS = (Envelope, BroughtEnvelope, RecalledReceipt)

@@ -72,6 +72,8 @@ class EnvelopeCalls:
                 "account": found.account,
                 "authority": found.authority,
                 "receipt": found.receipt,
+                # Else whoever passes it on would confirm a seed that is gone.
+                "has_seed": found.has_seed,
             }
             return json_answer(content)
 
