@@ -168,6 +168,22 @@ def site(tmp_path: Path, service_at: Path) -> Iterator[Running]:
         yield running
 
 
+def test_who_is_not_pinned_is_not_believed_and_it_is_said_what_to_compare(
+    site: Running, tmp_path: Path, service_at: Path
+) -> None:
+    """Nothing is stored; pinned later, the same ticket does."""
+    ticket_for(tmp_path, service_at, "a")
+    done(service_at, "authority", "trust", "remove", "authority")
+
+    code, said, errors = enrol(service_at, site)
+
+    assert (1, "") == (code, said)
+    assert "otpseal authority trust list" in errors
+    assert "not by a pinned authority" in errors
+    pin(service_at, "authority", tmp_path / AUTHORITY_KEYS / FILES["keys"])
+    assert 0 == enrol(service_at, site)[0]
+
+
 def test_a_ticket_is_used_up(
     site: Running, tmp_path: Path, service_at: Path, other_keys: RsaKeys
 ) -> None:

@@ -235,6 +235,8 @@ def status(
         typer.echo(f"warning: {said}", err=True)
     with open_authority(settings) as opened:
         deliveries = make_book(opened).deliveries()
+    if not deliveries and not as_json:
+        typer.echo("no envelope was sent yet", err=True)
     for row in deliveries:
         if as_json:
             print_json(_described(row))

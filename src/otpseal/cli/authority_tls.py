@@ -66,6 +66,8 @@ def tls(
     typer.echo(f"  {server_file}")
     typer.echo(f"{_said(kept.new_ca)}: CA certificate until {ca_until}, for services,")
     typer.echo(f"  {ca_file}")
+    if kept.new_ca:
+        typer.echo("each service needs this CA certificate now")
 
 
 def _said(new: bool) -> str:

@@ -1,7 +1,7 @@
 """`otpseal seed enrol`: from a ticket to a stored seed, and a receipt for it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,12 +15,16 @@ from otpseal.envelopes import Recalled
 from otpseal.errors import (
     AuthorityUnusable,
     ConfigurationError,
+    EnvelopeRefused,
     EnvelopeReplayed,
 )
 from otpseal.receipt import MAX_CHARS
 from otpseal.secret_files import read_secret_file
 from otpseal.suite import Suite
-from otpseal.wiring import open_service
+from otpseal.wiring import OpenedService, open_service
+
+if TYPE_CHECKING:
+    from otpseal.adapters.enrolment_client import Answer, AuthorityConnection
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="Where the authority answers.")]
 CaFile = Annotated[
@@ -82,21 +86,8 @@ def enrol(
     settings = load_settings(data_dir=data_dir, key_file=key_file)
     with open_service(settings) as opened:
         own_key = opened.keys.public_key
-        own = opened.service.own_keys
-        kid, key = own.receipt_key()
-        pq = own.pq_import_key() if Suite.PQ in opened.service.suites else None
-        named = [kid] if pq is None else [kid, pq.kid]
-        csr = enrolment_request.make(opened.keys, challenge, named)
-        answer = authority.enrol(
-            csr, key.public_key().public_bytes_raw(), None if pq is None else pq.raw
-        )
-        found = opened.service.envelopes.bring_or_recall(answer.envelope)
-        if isinstance(found, Recalled) and not found.has_seed:
-            # A receipt says that the seed arrived; this one did, and went.
-            raise EnvelopeReplayed(
-                f"the seed of {found.account} was stored before, and is not there any"
-                " more: ask the authority's operator for a new ticket"
-            )
+        answer = _asked(opened, authority, challenge)
+        found = _brought(opened, answer.envelope)
         is_kept = enrol_certificate.keep(
             certificate_out,
             answer.certificate,
@@ -119,6 +110,40 @@ def enrol(
         typer.echo(f"the seed of {found.account} by {found.authority} {_done(found)}")
     if not is_kept:
         raise typer.Exit(_NOT_KEPT)
+
+
+def _asked(
+    opened: OpenedService, authority: "AuthorityConnection", challenge: str
+) -> "Answer":
+    """Ask for the ticket's envelope; the request names what travels beside it."""
+    own = opened.service.own_keys
+    kid, key = own.receipt_key()
+    pq = own.pq_import_key() if Suite.PQ in opened.service.suites else None
+    named = [kid] if pq is None else [kid, pq.kid]
+    csr = enrolment_request.make(opened.keys, challenge, named)
+    return authority.enrol(
+        csr, key.public_key().public_bytes_raw(), None if pq is None else pq.raw
+    )
+
+
+def _brought(opened: OpenedService, envelope: str) -> Brought | Recalled:
+    """Import the envelope's seed, or find the receipt of when that was done."""
+    try:
+        found = opened.service.envelopes.bring_or_recall(envelope)
+    except EnvelopeRefused:
+        typer.echo(
+            "compare `otpseal authority trust list` with what the authority's operator"
+            " says: its name, and its keys now (for the suite pq its JWKS, not its CA)",
+            err=True,
+        )
+        raise
+    if isinstance(found, Recalled) and not found.has_seed:
+        # A receipt says that the seed arrived; this one did, and went.
+        raise EnvelopeReplayed(
+            f"the seed of {found.account} was stored before, and is not there any"
+            " more: ask the authority's operator for a new ticket"
+        )
+    return found
 
 
 def confirm(
