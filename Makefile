@@ -16,6 +16,8 @@ run: $(VENV)/.runs ## Start authority and service, move a seed, check a code; Ct
 	@$(BIN)/otpseal demo
 
 test: $(VENV)/.tests ## Unit, property, contract, HTTP and command-line tests
+	@# Many tests start programs: each would compile all modules where Python writes no bytecode.
+	@$(BIN)/python -m compileall -q src
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: format lint types test readme ## Everything that must hold before a merge

@@ -65,7 +65,8 @@ def refused(behaviour: Behaviour, keys: RsaKeys, patience: Patience = QUICK) -> 
     with misbehaving(behaviour) as server:
         with pytest.raises(AuthorityUnusable) as raised:
             ask(server.url, keys, patience)
-        assert len(server.requests) == 1
+        # A connection that was given up before anything was sent is no request.
+        assert len([request for request in server.requests if request]) == 1
     return str(raised.value)
 
 
