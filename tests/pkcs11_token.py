@@ -44,6 +44,16 @@ _DEBIAN = "Debian: apt-get install libnss3 libnss3-tools libp11-kit0 p11-kit"
 _DOUBLES = ("double", "double")
 
 
+def expect_unused(name: str) -> None:
+    """Skip the tests of a file, if this process has used tokens for another.
+
+    p11-kit's client does not come back in a process whose children had it too.
+    """
+    if USED:
+        pytest.skip(f"needs a process of its own: pytest {name.replace('.', '/')}.py")
+    USED.append(name)
+
+
 def _library(pattern: str) -> Path | None:
     return next(iter(sorted(Path("/usr/lib").glob(pattern))), None)
 

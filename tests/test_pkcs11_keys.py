@@ -31,12 +31,8 @@ def _open(tokens: Tokens, uri: str = URI, *, pin: str | None = PIN) -> "Pkcs11Ke
 
 @pytest.fixture(scope="module", autouse=True)
 def _own_process() -> None:
-    """Ask for a new process, if this one has used a token before.
-
-    p11-kit's client does not come back in a process whose children had it too.
-    """
-    if pkcs11_token.USED:
-        pytest.skip("needs a process of its own: pytest tests/test_pkcs11_keys.py")
+    """Ask for a new process, if this one has used a token before."""
+    pkcs11_token.expect_unused(__name__)
 
 
 @pytest.fixture

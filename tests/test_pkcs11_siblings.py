@@ -45,9 +45,9 @@ NEXT_IN_FULL = f"{NEXT};id=%06"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _uses_tokens() -> None:
-    """Tell the other files of this process."""
-    pkcs11_token.USED.append(__name__)
+def _own_process() -> None:
+    """Ask for a new process, if this one has used a token before."""
+    pkcs11_token.expect_unused(__name__)
 
 
 @pytest.fixture
