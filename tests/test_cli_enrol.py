@@ -28,10 +28,13 @@ from otpseal.certificates import Issuer, make_ca
 from otpseal.config import Settings
 from otpseal.keypolicy import key_id
 from otpseal.signed_envelope import Signer, open_envelope
+from otpseal.subscribers import Offer
 from otpseal.trust import Pinned
 from otpseal.trust import pin as pin_authority
 from otpseal.trust_book import TrustBook
-from otpseal.wiring import open_service
+from otpseal.wiring import open_authority, open_service
+from otpseal.wiring_authority import initialise, jwks, make_book
+from otpseal.wiring_pq import initialise_pq, pq_public_keys
 
 AUTHORITY_KEYS = Path("data/authority/keys")
 
@@ -72,8 +75,16 @@ def pin(service: Path, name: str, file: Path) -> None:
 
 
 def ticket_for(authority: Path, service: Path, account: str, *more: str) -> None:
-    """Give a ticket, and lay it into the service's directory."""
-    ticket = done(authority, "authority", "ticket", "shop", account, *more)
+    """Give a ticket, and lay it into the service's directory.
+
+    By the command if it has options; else as the command does it, without its start.
+    """
+    if more:
+        ticket = done(authority, "authority", "ticket", "shop", account, *more)
+    else:
+        with open_authority(Settings(data_dir=authority / "data/authority")) as opened:
+            given = make_book(opened).give_ticket("shop", Offer(account))
+        ticket = given.ticket.reveal().decode("ascii") + "\n"
     (service / "ticket").write_text(ticket)
 
 
@@ -161,10 +172,15 @@ def test_an_envelope_carries_its_certificates(service_keys: RsaKeys) -> None:
 @pytest.fixture
 def site(tmp_path: Path, service_at: Path) -> Iterator[Running]:
     """An authority that the service pinned, with the subscriber `shop`."""
-    done(tmp_path, "authority", "init")
-    pin(service_at, "authority", tmp_path / AUTHORITY_KEYS / FILES["keys"])
+    settings = Settings(data_dir=tmp_path / "data/authority")
+    files = initialise(settings, ps256=False, rsa_ca=False)
+    keys = [files.key.public_key(), *pq_public_keys(initialise_pq(settings))]
+    pinned = tmp_path / AUTHORITY_KEYS / FILES["keys"]
+    pinned.write_text(json.dumps(jwks(keys)))
+    pin(service_at, "authority", pinned)
     with authority_in(tmp_path) as running:
-        done(tmp_path, "authority", "subscriber", "add", "shop")
+        with open_authority(settings) as opened:
+            make_book(opened).add("shop")
         yield running
 
 
