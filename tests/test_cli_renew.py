@@ -16,8 +16,7 @@ from enrolment_fixtures import NAME, SIGNING_KEY, STORAGE_KEY, Desk
 from test_cli_authority import authority_in, otpseal
 from test_cli_enrol import AUTHORITY_KEYS, FILES, done, enrol, pin, ticket_for
 
-from otpseal import certificates, enrolment_request
-from otpseal.adapters import signing_files
+from otpseal import certificates, enrolment_request, keypolicy
 from otpseal.adapters.file_keys import RsaKeys, load_keys, write_key_pair
 from otpseal.certificates import Issuer, make_ca, pem
 from otpseal.enrolment import EnrolmentDesk
@@ -105,7 +104,7 @@ def test_what_ends_soon_is_said(
     (keys / "ca_certificate.pem").write_bytes(pem(ca))
     (keys / "signing_certificate.pem").write_bytes(pem(signing))
     (keys / "ca_private.pem").unlink()
-    (tmp_path / "ca.pem").write_bytes(signing_files.private_pem(CA_KEY))
+    (tmp_path / "ca.pem").write_bytes(keypolicy.private_pem(CA_KEY))
     (tmp_path / "ca.pem").chmod(0o600)
     with authority_in(tmp_path):
         pass

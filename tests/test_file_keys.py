@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otpseal import keypolicy
-from otpseal.adapters import file_keys
+from otpseal.adapters import file_keys, private_files
 from otpseal.adapters.file_keys import RsaKeys, generate_private_key
 from otpseal.errors import KeyRefused, KeyUnavailable
 
@@ -113,7 +113,7 @@ class TestWriting:
 
         def create(content: bytes) -> bytes | None:
             try:
-                file_keys.create_file(path, content, mode=0o600)
+                private_files.create_file(path, content, mode=0o600)
             except FileExistsError:
                 return None
             return content
@@ -144,15 +144,15 @@ class TestWriting:
     ) -> None:
         """It saw the private half alone and made the other one: the pair stands."""
         path = home / "student_private.pem"
-        sync = file_keys.sync_directory
+        sync = private_files.sync_directory
 
         def sync_and_let_another_start(directory: Path) -> None:
             sync(directory)
-            monkeypatch.setattr(file_keys, "sync_directory", sync)
+            monkeypatch.setattr(private_files, "sync_directory", sync)
             found = file_keys.load_keys(path)
             file_keys.restore_public_half(found.public_key, path)
 
-        monkeypatch.setattr(file_keys, "sync_directory", sync_and_let_another_start)
+        monkeypatch.setattr(private_files, "sync_directory", sync_and_let_another_start)
 
         _write(service_keys, path)
 

@@ -86,11 +86,14 @@ SQL = {
     "adapters.sql_store",
 }
 FILES = {
+    "adapters.private_files",
     "adapters.file_keys",
     "adapters.file_code_log",
     "adapters.seed_file",
     "adapters.authority_address",
 }
+#: Files of private keys: the ways of all of them, and RSA keys'.
+KEY_FILES = {"adapters.private_files", "adapters.file_keys"}
 
 #: Module -> what of otpseal it may import. What is not listed here may not exist.
 ALLOWED: dict[str, set[str]] = {
@@ -217,18 +220,21 @@ ALLOWED: dict[str, set[str]] = {
     },
     **{name: {*LEDGER, *SQL, "suite"} - {name} for name in SQL},
     "adapters.sql_backup": {*LEDGER, *SQL},
-    **dict.fromkeys(FILES, LEDGER),
+    **{name: {*LEDGER, "adapters.private_files"} - {name} for name in FILES},
     "adapters.enrolment_client": {
         *RULES,
         "adapters.authority_client",
         "signed_envelope",
     },
-    "adapters.key_siblings": {*LEDGER, "ports_key_files", "adapters.file_keys"},
-    "adapters.signing_files": {*RULES, "keypolicy", "adapters.file_keys"},
-    "adapters.signing_swap": {*RULES, "adapters.file_keys", "adapters.signing_files"},
-    "adapters.pq_signing_file": {*RULES, "keypolicy", "pq_keys", "adapters.file_keys"},
+    "adapters.key_siblings": {*LEDGER, "ports_key_files", *KEY_FILES},
+    "adapters.signing_files": {*RULES, "keypolicy", "certificates"}
+    | {"adapters.private_files"},
+    "adapters.signing_swap": {*RULES, "keypolicy", "certificates"}
+    | {"adapters.private_files", "adapters.signing_files"},
+    "adapters.pq_signing_file": {*RULES, "keypolicy", "pq_keys"}
+    | {"adapters.private_files", "adapters.signing_files"},
     "adapters.tls_files": {*RULES, "keypolicy", "certificates", "tls_certificates"}
-    | {"adapters.file_keys"},
+    | {"adapters.private_files"},
     "adapters.authority_client": {*LEDGER, "adapters.authority_address"},
     "adapters.pkcs11_modules": {*LEDGER, "pkcs11_uri"},
     "adapters.pkcs11_login": {*LEDGER, "pkcs11_uri"},
@@ -281,6 +287,7 @@ ALLOWED: dict[str, set[str]] = {
     "wiring_authority": {
         *LEDGER,
         "adapters.signing_files",
+        "adapters.private_files",
         "adapters.file_keys",
         "certificate_profile",
         "certificates",
@@ -298,7 +305,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "wiring_pq": {"adapters.pq_signing_file", "config", "pq_keys", "public_jwk"}
     | {"wiring_authority"},
-    "wiring_renewal": {*LEDGER, "ledger", "adapters.file_keys"}
+    "wiring_renewal": {*LEDGER, "ledger", *KEY_FILES}
     | {"adapters.signing_files", "adapters.signing_swap"}
     | {"certificate_profile", "certificates", "public_jwk", "validity"}
     | {"config", "unlocking", "wiring_authority", "wiring_pq"},
@@ -378,7 +385,7 @@ BESIDES: dict[str, set[str]] = {
     "cli.request": {"adapters.file_keys", "adapters.authority_client"},
     # Brings up a database before there is a key to open its store by.
     "cli.db": {"adapters.sql_engine"},
-    "http.tls": {"adapters.file_keys"},
+    "http.tls": {"adapters.private_files"},
     "cli.doctor": {"doctor", "findings"},
     # The two commands that open the other door.
     "cli.serve": {"http"},

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from otpseal import keypolicy
 from otpseal.adapters import signing_files
 from otpseal.adapters.signing_files import SigningFiles, load, write
 from otpseal.certificates import Issuer, make_ca
@@ -35,7 +36,7 @@ def made() -> SigningFiles:
 def raw(key: signing_files.SigningKey | signing_files.CaKey | None) -> bytes:
     """Return a private key's bytes."""
     assert key is not None
-    return signing_files.private_pem(key)
+    return keypolicy.private_pem(key)
 
 
 @pytest.mark.parametrize("passphrase", [None, b"correct horse"])

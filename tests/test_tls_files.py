@@ -143,7 +143,8 @@ def test_a_crash_at_any_file_is_made_good(tmp_path: Path, lost: str) -> None:
     where = (tmp_path, tmp_path / "ca.pem")
     tls_files.keep(*where, HOSTS, now=NOW)
     (tmp_path / lost).unlink()
-    (tmp_path / f".{lost}.new").write_bytes(b"half of ")
+    (tmp_path / f".{lost}.0123456789abcdef").write_bytes(b"half of ")
+    (tmp_path / f".{lost}.swp").write_bytes(b"somebody's")
 
     kept = tls_files.keep(*where, HOSTS, now=NOW)
 
@@ -154,7 +155,8 @@ def test_a_crash_at_any_file_is_made_good(tmp_path: Path, lost: str) -> None:
     shown_server.verify_directly_issued_by(shown)
     assert kept.ca.certificate == shown
     assert kept.server.certificate == shown_server
-    assert [path for path in tmp_path.iterdir() if path.name.endswith(".new")] == []
+    hidden = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert hidden == [f".{lost}.swp"]
 
 
 def test_somebody_elses_file_is_not_replaced(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from conftest import TurnedClock
 from cryptography.hazmat.primitives.asymmetric import ec
 from renewal_fixture import DAY, initialised, opened_at
 
-from otpseal import certificates, public_jwk
+from otpseal import certificates, keypolicy, public_jwk
 from otpseal.adapters import signing_files, signing_swap
 from otpseal.adapters.file_keys import RsaKeys
 from otpseal.adapters.signing_files import SigningFiles
@@ -216,7 +216,7 @@ def test_another_cas_key_is_refused(
 ) -> None:
     """Nobody would believe what it issues."""
     other = tmp_path / "other.pem"
-    pem = signing_files.private_pem(ec.generate_private_key(ec.SECP256R1()))
+    pem = keypolicy.private_pem(ec.generate_private_key(ec.SECP256R1()))
     other.write_bytes(pem)
     other.chmod(0o600)
     before = contents(authority)

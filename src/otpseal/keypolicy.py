@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
     RSAPrivateKey,
     RSAPublicKey,
 )
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from otpseal import base64url
 from otpseal.errors import KeyRefused, KeyUnavailable
@@ -119,8 +120,8 @@ def public_pem(key: RSAPublicKey) -> bytes:
     )
 
 
-def private_pem(key: RSAPrivateKey, passphrase: bytes | None = None) -> bytes:
-    """Return the PKCS#8 PEM of `key`, encrypted if a passphrase is given."""
+def private_pem(key: PrivateKeyTypes, passphrase: bytes | None = None) -> bytes:
+    """Return the PKCS#8 PEM of any key, encrypted if a passphrase is given."""
     encryption: serialization.KeySerializationEncryption = (
         serialization.BestAvailableEncryption(passphrase)
         if passphrase

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from otpseal import certificate_profile, certificates, public_jwk
 from otpseal.adapters import signing_files, signing_swap
 from otpseal.adapters.file_keys import generate_private_key
+from otpseal.adapters.private_files import change_explained, held, replace_file
 from otpseal.adapters.signing_files import CA_KEY_NAME, SigningFiles, SigningKey
 from otpseal.adapters.signing_swap import Seam, Step, unseen
 from otpseal.audit import Detail, Event, Kind
@@ -84,7 +85,7 @@ def renew(
         StoreUnavailable: nothing was recorded, and nothing replaced.
     """
     directory, passphrase = signing_directory(settings), settings.key_passphrase()
-    with signing_swap.held(directory):
+    with held(directory):
         before = load_signing(settings)
         if before is None:
             raise KeyUnavailable(
@@ -108,7 +109,8 @@ def renew(
         pair = pq_public_keys(load_pq(settings))
         key_set = jwks([files.key.public_key(), *pair])
         content = json.dumps(key_set, indent=2).encode("ascii") + b"\n"
-        signing_swap.replace(directory / JWKS_NAME, content)
+        with change_explained(directory):
+            replace_file(directory / JWKS_NAME, content, mode=0o644)
     return Renewed(
         kid=public_jwk.thumbprint(files.key.public_key()),
         valid=Validity.of(files.certificate),

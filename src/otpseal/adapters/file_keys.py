@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import secrets
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
 )
 
 from otpseal import keypolicy
+from otpseal.adapters.private_files import create_file, read_private
 from otpseal.errors import KeyRefused, KeyUnavailable
 from otpseal.padding import oaep_decrypt, pss_sign
-
-_OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class RsaKeys:
@@ -103,38 +100,6 @@ def refuse_existing(private_path: Path) -> None:
             )
 
 
-def create_file(path: Path, content: bytes, *, mode: int) -> None:
-    """Create `path` with all of `content` or not at all; never replaces a file.
-
-    Raises:
-        FileExistsError: `path` exists.
-        OSError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    fd = os.open(temporary, flags, mode)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            os.fchmod(file.fileno(), mode)  # whatever the umask
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # link() fails if the name is taken, where rename() would replace it.
-        os.link(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make what was created or renamed in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def key_exists(path: Path) -> bool:
     """Tell whether there is a key file.
 
@@ -171,28 +136,12 @@ def load_keys(path: Path, passphrase: bytes | None = None) -> RsaKeys:
         f"there is no private key at {path}: point OTPSEAL_KEY_FILE at"
         " it; for a new store `otpseal keys generate` makes one"
     )
-    with _unreadable_explained(path, advice), path.open("rb") as file:
-        # The mode of the open file, not of the name: no race between the two.
-        refuse_open_to_others(stat.S_IMODE(os.fstat(file.fileno()).st_mode), path)
-        pem = file.read(keypolicy.MAX_PEM_BYTES + 1)
+    with _unreadable_explained(path, advice):
+        pem = read_private(path)
     try:
         return RsaKeys(keypolicy.parse_private_key(pem, passphrase))
     except (KeyRefused, KeyUnavailable) as error:
         raise type(error)(f"{path}: {error}") from None
-
-
-def refuse_open_to_others(mode: int, path: Path) -> None:
-    """Check that the mode of a private key's file lets nobody else in.
-
-    Raises:
-        KeyUnavailable: group or others may do something with it.
-    """
-    if mode & _OPEN_TO_OTHERS:
-        raise KeyUnavailable(
-            f"the private key {path} is open to group or others (mode"
-            f" {mode:04o}): run `chmod 600 {path}`, and treat the key as leaked"
-            " if others could log in here"
-        )
 
 
 def load_public_key(path: Path) -> RSAPublicKey:

@@ -7,9 +7,8 @@ got another name first.
 """
 
 import contextlib
-import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -23,9 +22,9 @@ from otpseal.adapters.file_keys import (
     load_public_key,
     public_path,
     restore_public_half,
-    sync_directory,
     write_key_pair,
 )
+from otpseal.adapters.private_files import change_explained, held, sync_directory
 from otpseal.errors import KeyRefused, KeyUnavailable
 from otpseal.ports_key_files import Seam, Step
 
@@ -79,19 +78,9 @@ class SiblingKeys:
         self._bits = bits
         self._searching = searching
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """See `KeyFiles`."""
-        # On the directory itself: no file to be left behind.
-        try:
-            fd = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise _unwritable(self._path.parent, error) from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+        return held(self._path.parent)
 
     def load(self, kid: str) -> RsaKeys | None:
         """See `KeyFiles`."""
@@ -141,7 +130,7 @@ class SiblingKeys:
                     f" {self._path} nor at {next_path(self._path)}: copy it there from"
                     " the machine that replaced it"
                 )
-            with _explained(self._path.parent):
+            with change_explained(self._path.parent):
                 if active is not None:
                     _keep(self._path, retired_path(self._path, active.kid))
                 reached(Step.KEPT)
@@ -156,7 +145,7 @@ class SiblingKeys:
         if shown == active.kid:
             return False
         public, ready = public_path(self._path), public_path(next_path(self._path))
-        with _explained(public.parent):
+        with change_explained(public.parent):
             if shown is not None:
                 _keep(public, public_path(retired_path(self._path, shown)))
             reached(Step.PUBLIC_KEPT)
@@ -206,18 +195,3 @@ def _keep(path: Path, name: Path) -> None:
         if name.read_bytes() != path.read_bytes():
             raise
     sync_directory(path.parent)
-
-
-@contextlib.contextmanager
-def _explained(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _unwritable(directory, error) from None
-
-
-def _unwritable(directory: Path, error: OSError) -> KeyUnavailable:
-    return KeyUnavailable(
-        f"the key files in {directory} cannot be changed: {error.strerror}. Run this as"
-        " the user whom they belong to"
-    )

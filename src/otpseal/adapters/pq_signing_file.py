@@ -7,17 +7,15 @@ the other and a pair must not be half there.
 
 import os
 import re
-import stat
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from otpseal import keypolicy
-from otpseal.adapters.file_keys import create_file, refuse_open_to_others
+from otpseal.adapters import signing_files
+from otpseal.adapters.private_files import create_file, parse_private, read_private
 from otpseal.errors import KeyRefused, KeyUnavailable
 from otpseal.pq_keys import PqSigner
 
@@ -34,16 +32,8 @@ def exists(directory: Path) -> bool:
 
 
 def refuse_existing(directory: Path) -> None:
-    """Check that there is no pair yet.
-
-    Raises:
-        KeyUnavailable: names the file that exists.
-    """
-    if exists(directory):
-        raise KeyUnavailable(
-            f"{directory / PQ_SIGNING_NAME} exists and is not overwritten: services"
-            " trust what was made with it. Move it away first if it is to be replaced"
-        )
+    """Check that there is no pair yet; raises as `signing_files.refuse_existing`."""
+    signing_files.refuse_existing(directory, (PQ_SIGNING_NAME,))
 
 
 def write(directory: Path, signer: PqSigner, passphrase: bytes | None) -> None:
@@ -53,7 +43,10 @@ def write(directory: Path, signer: PqSigner, passphrase: bytes | None) -> None:
         KeyUnavailable: there is one, or it cannot be written.
     """
     refuse_existing(directory)
-    content = b"".join(_pem(key, passphrase) for key in (signer.ed25519, signer.ml_dsa))
+    content = b"".join(
+        keypolicy.private_pem(key, passphrase)
+        for key in (signer.ed25519, signer.ml_dsa)
+    )
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         create_file(directory / PQ_SIGNING_NAME, content, mode=0o600)
@@ -72,7 +65,9 @@ def load(directory: Path, passphrase: bytes | None = None) -> PqSigner:
     """
     path = directory / PQ_SIGNING_NAME
     pem = _read(path)
-    keys = [_key(path, found.group(), passphrase) for found in _BLOCK.finditer(pem)]
+    keys = [
+        parse_private(found.group(), passphrase, path) for found in _BLOCK.finditer(pem)
+    ]
     # Nothing between them or after: a third key would be one that nobody asked for.
     is_all = len(pem) <= keypolicy.MAX_PEM_BYTES and not _BLOCK.sub(b"", pem).strip()
     if is_all:
@@ -82,41 +77,10 @@ def load(directory: Path, passphrase: bytes | None = None) -> PqSigner:
     raise KeyRefused(f"{path} does not hold an Ed25519 key and an ML-DSA-65 key")
 
 
-def _pem(key: Ed25519PrivateKey | MLDSA65PrivateKey, passphrase: bytes | None) -> bytes:
-    encryption: serialization.KeySerializationEncryption = (
-        serialization.BestAvailableEncryption(passphrase)
-        if passphrase
-        else serialization.NoEncryption()
-    )
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-    )
-
-
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            # The mode of the open file, not of the name: no race between the two.
-            refuse_open_to_others(stat.S_IMODE(os.fstat(file.fileno()).st_mode), path)
-            return file.read(keypolicy.MAX_PEM_BYTES + 1)
+        return read_private(path)
     except FileNotFoundError:
         raise KeyUnavailable(f"{path} is missing: restore it from a backup") from None
     except OSError as error:
         raise KeyUnavailable(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _key(path: Path, pem: bytes, passphrase: bytes | None) -> object:
-    encrypted = b"ENCRYPTED" in pem
-    if encrypted and not passphrase:
-        raise KeyUnavailable(
-            f"{path} is protected by a passphrase: set OTPSEAL_KEY_PASSPHRASE_FILE to"
-            " a file that holds it"
-        )
-    try:
-        return serialization.load_pem_private_key(
-            pem, password=passphrase if encrypted else None
-        )
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyRefused(
-            f"{path} is no private key in PEM form, or has another passphrase"
-        ) from None

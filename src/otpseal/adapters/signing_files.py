@@ -7,8 +7,7 @@ elsewhere moves `ca_private.pem` away.
 
 import contextlib
 import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from otpseal import keypolicy
-from otpseal.adapters.file_keys import create_file, refuse_open_to_others
+from otpseal import certificates, keypolicy
+from otpseal.adapters.private_files import create_file, parse_private, read_private
 from otpseal.errors import KeyRefused, KeyUnavailable
 
 SIGNING_KEY_NAME: Final = "signing_private.pem"
@@ -33,6 +32,12 @@ SIGNING_CERTIFICATE_NAME: Final = "signing_certificate.pem"
 NEXT_CERTIFICATE_NAME: Final = "signing_certificate.next.pem"
 CA_KEY_NAME: Final = "ca_private.pem"
 CA_CERTIFICATE_NAME: Final = "ca_certificate.pem"
+_NAMES: Final = (
+    SIGNING_KEY_NAME,
+    SIGNING_CERTIFICATE_NAME,
+    CA_KEY_NAME,
+    CA_CERTIFICATE_NAME,
+)
 
 SigningKey = RSAPrivateKey | Ed25519PrivateKey
 CaKey = RSAPrivateKey | EllipticCurvePrivateKey
@@ -71,10 +76,10 @@ def write(directory: Path, files: SigningFiles, passphrase: bytes | None) -> Non
     """
     assert files.ca_key is not None
     contents = (
-        (CA_KEY_NAME, private_pem(files.ca_key, passphrase), 0o600),
-        (CA_CERTIFICATE_NAME, certificate_pem(files.ca_certificate), 0o644),
-        (SIGNING_CERTIFICATE_NAME, certificate_pem(files.certificate), 0o644),
-        (SIGNING_KEY_NAME, private_pem(files.key, passphrase), 0o600),
+        (CA_KEY_NAME, keypolicy.private_pem(files.ca_key, passphrase), 0o600),
+        (CA_CERTIFICATE_NAME, certificates.pem(files.ca_certificate), 0o644),
+        (SIGNING_CERTIFICATE_NAME, certificates.pem(files.certificate), 0o644),
+        (SIGNING_KEY_NAME, keypolicy.private_pem(files.key, passphrase), 0o600),
     )
     refuse_existing(directory)
     try:
@@ -87,18 +92,13 @@ def write(directory: Path, files: SigningFiles, passphrase: bytes | None) -> Non
         ) from None
 
 
-def refuse_existing(directory: Path) -> None:
-    """Check that none of the four is there: before keys are made, not after.
+def refuse_existing(directory: Path, names: Iterable[str] = _NAMES) -> None:
+    """Check that none of the files is there: before keys are made, not after.
 
     Raises:
         KeyUnavailable: names the file that exists.
     """
-    for name in (
-        SIGNING_KEY_NAME,
-        SIGNING_CERTIFICATE_NAME,
-        CA_KEY_NAME,
-        CA_CERTIFICATE_NAME,
-    ):
+    for name in names:
         path = directory / name
         if os.path.lexists(path):
             raise KeyUnavailable(
@@ -129,42 +129,10 @@ def load(directory: Path, passphrase: bytes | None = None) -> SigningFiles:
     return files
 
 
-def private_pem(key: SigningKey | CaKey, passphrase: bytes | None = None) -> bytes:
-    """Return the PKCS#8 PEM of a key, encrypted if a passphrase is given."""
-    encryption: serialization.KeySerializationEncryption = (
-        serialization.BestAvailableEncryption(passphrase)
-        if passphrase
-        else serialization.NoEncryption()
-    )
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-    )
-
-
-def certificate_pem(certificate: x509.Certificate) -> bytes:
-    """Return a certificate as PEM."""
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
 def _load_key(path: Path, passphrase: bytes | None) -> SigningKey | CaKey:
-    with _unreadable_explained(path), path.open("rb") as file:
-        # The mode of the open file, not of the name: no race between the two.
-        refuse_open_to_others(stat.S_IMODE(os.fstat(file.fileno()).st_mode), path)
-        pem = file.read(keypolicy.MAX_PEM_BYTES + 1)
-    encrypted = b"ENCRYPTED" in pem
-    if encrypted and not passphrase:
-        raise KeyUnavailable(
-            f"{path} is protected by a passphrase: set OTPSEAL_KEY_PASSPHRASE_FILE to"
-            " a file that holds it"
-        )
-    try:
-        key = serialization.load_pem_private_key(
-            pem, password=passphrase if encrypted else None
-        )
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyRefused(
-            f"{path} is no private key in PEM form, or has another passphrase"
-        ) from None
+    with _unreadable_explained(path):
+        pem = read_private(path)
+    key = parse_private(pem, passphrase, path)
     if isinstance(key, RSAPrivateKey):
         keypolicy.check_public_key(key.public_key())
         return key

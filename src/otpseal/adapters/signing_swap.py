@@ -14,16 +14,18 @@ The key before is not kept: nothing that it signed is opened by it.
 """
 
 import contextlib
-import fcntl
-import os
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from otpseal import certificates, keypolicy
 from otpseal.adapters import signing_files
-from otpseal.adapters.file_keys import create_file, sync_directory
+from otpseal.adapters.private_files import (
+    change_explained,
+    create_file,
+    sync_directory,
+)
 from otpseal.adapters.signing_files import (
     NEXT_CERTIFICATE_NAME,
     SIGNING_CERTIFICATE_NAME,
@@ -51,23 +53,6 @@ Seam = Callable[[Step], None]
 
 def unseen(_step: Step) -> None:
     """Do nothing at a step."""
-
-
-@contextlib.contextmanager
-def held(directory: Path) -> Iterator[None]:
-    """Let no other process of this machine renew meanwhile.
-
-    Raises:
-        KeyUnavailable: the directory cannot be opened.
-    """
-    # On the directory itself: no file to be left behind.
-    with _explained(directory):
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def settle(directory: Path, passphrase: bytes | None) -> SigningFiles:
@@ -100,10 +85,10 @@ def lay_ready(
     Raises:
         KeyUnavailable: they cannot be written; nothing lies ready.
     """
-    key_pem = signing_files.private_pem(files.key, passphrase)
-    certificate_pem = signing_files.certificate_pem(files.certificate)
+    key_pem = keypolicy.private_pem(files.key, passphrase)
+    certificate_pem = certificates.pem(files.certificate)
     try:
-        with _explained(directory):
+        with change_explained(directory):
             if new_key:
                 create_file(directory / NEXT_KEY_NAME, key_pem, mode=0o600)
                 reached(Step.KEY_READY)
@@ -121,7 +106,7 @@ def promote(directory: Path, *, new_key: bool, reached: Seam) -> None:
     Raises:
         KeyUnavailable: it cannot be renamed; the pair before or the new one counts.
     """
-    with _explained(directory):
+    with change_explained(directory):
         if new_key:
             (directory / NEXT_KEY_NAME).replace(directory / SIGNING_KEY_NAME)
             # The certificate's rename must not be durable before the key's.
@@ -140,31 +125,7 @@ def withdraw(directory: Path) -> None:
     Raises:
         KeyUnavailable: it cannot be removed.
     """
-    with _explained(directory):
+    with change_explained(directory):
         for name in (NEXT_KEY_NAME, NEXT_CERTIFICATE_NAME):
             (directory / name).unlink(missing_ok=True)
         sync_directory(directory)
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a public file whole or not at all, in place of the one before.
-
-    Raises:
-        KeyUnavailable: it cannot be written.
-    """
-    whole = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with _explained(path.parent):
-        create_file(whole, content, mode=0o644)
-        whole.replace(path)
-        sync_directory(path.parent)
-
-
-@contextlib.contextmanager
-def _explained(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise KeyUnavailable(
-            f"the signing files in {directory} cannot be changed: {error.strerror}."
-            " Run this as the user whom they belong to"
-        ) from None

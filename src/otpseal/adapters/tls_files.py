@@ -5,11 +5,7 @@ whole: `ca_private.pem` and `server.pem`. What clients need is `ca.pem`, the CA'
 certificate alone.
 """
 
-import contextlib
-import fcntl
-import os
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from otpseal import certificates, keypolicy, tls_certificates
-from otpseal.adapters.file_keys import refuse_open_to_others, sync_directory
+from otpseal.adapters.private_files import held, read_private, replace_file
 from otpseal.errors import KeyRefused, KeyUnavailable
 from otpseal.tls_certificates import Pair
 
@@ -65,23 +61,12 @@ def keep(
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _alone(directory):
+        with held(directory):
             return _kept(directory, ca_file, hosts, now)
     except OSError as error:
         raise KeyUnavailable(
             f"{error.filename or directory} cannot be written: {error.strerror}"
         ) from None
-
-
-@contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    # Two at once would leave a server whose CA the other one replaced.
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _kept(
@@ -94,7 +79,7 @@ def _kept(
     if old is not None and tls_certificates.is_for(old, ca, hosts, now=now):
         return Kept(ca, old, new_ca=new_ca, new_server=False)
     made = tls_certificates.make_server(ca, hosts, now=now)
-    _replace(directory / SERVER_NAME, _private_pem(made), mode=0o600)
+    replace_file(directory / SERVER_NAME, _private_pem(made), mode=0o600)
     return Kept(ca, made, new_ca=new_ca, new_server=True)
 
 
@@ -106,7 +91,7 @@ def _kept_ca(
     if old is not None and tls_certificates.vouches_for(old, hosts) and old.lasts(now):
         return old, False
     made = tls_certificates.make_ca(hosts, now=now)
-    _replace(path, _private_pem(made), mode=0o600)
+    replace_file(path, _private_pem(made), mode=0o600)
     return made, True
 
 
@@ -116,42 +101,17 @@ def _show(path: Path, pem: bytes) -> None:
             return
     except FileNotFoundError:
         pass
-    _replace(path, pem, mode=0o644)
-
-
-def _replace(path: Path, content: bytes, *, mode: int) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(fd, "wb") as file:
-            # The umask of a command takes from 0644 what others need.
-            os.fchmod(fd, mode)
-            file.write(content)
-            file.flush()
-            os.fsync(fd)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    replace_file(path, pem, mode=0o644)
 
 
 def _private_pem(pair: Pair) -> bytes:
-    key = pair.key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return key + certificates.pem(pair.certificate)
+    return keypolicy.private_pem(pair.key) + certificates.pem(pair.certificate)
 
 
 def _load(path: Path) -> Pair | None:
     """Return what `_private_pem` wrote; None if there is no such file."""
     try:
-        with path.open("rb") as file:
-            # The mode of the open file, not of the name: no race between the two.
-            refuse_open_to_others(stat.S_IMODE(os.fstat(file.fileno()).st_mode), path)
-            pem = file.read(keypolicy.MAX_PEM_BYTES + 1)
+        pem = read_private(path)
     except FileNotFoundError:
         return None
     except OSError as error:

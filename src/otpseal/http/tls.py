@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from otpseal.adapters.file_keys import refuse_open_to_others
+from otpseal.adapters.private_files import refuse_open_to_others
 from otpseal.config import Settings
 from otpseal.errors import ConfigurationError, KeyRefused, KeyUnavailable
 from otpseal.secret import Secret
